@@ -56,6 +56,8 @@ MUST_CHECK enum err kv_decode(struct slice encoded, struct kv_view *out); /* ERR
 /* The checksum that follows the KeyValue in the backend, and its check: on OK *kv is the
  * KeyValue's bytes without the sum, borrowed from `stored`. ERR_CORRUPT. */
 uint64_t record_sum(struct slice record_key, struct slice kv);
+/* The same as it is stored, big-endian: what the writer puts behind the KeyValue. */
+void record_sum_encode(uint8_t out[RECORD_SUM_BYTES], struct slice record_key, struct slice kv);
 MUST_CHECK enum err record_check(struct slice record_key, struct slice stored, struct slice *kv);
 
 #endif
