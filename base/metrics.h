@@ -21,7 +21,11 @@ struct histogram;
 struct metrics *metrics_create(void);
 void metrics_destroy(struct metrics **m);
 
-/* `labels` is NULL or "name=\"value\",..." ready for the text format (values escaped by metric_label).
+/* Append one label to a label text, with a comma before it unless it is the first; quotes, backslashes
+ * and line ends of the value are escaped. */
+void metrics_label(struct bytes *labels, const char *name, const char *value);
+
+/* `labels` is NULL or "name=\"value\",..." ready for the text format (metrics_label makes it).
  * Asking again for the same name and labels returns the same handle; asking with another type is a
  * programmer error. */
 struct counter *metrics_counter(struct metrics *m, const char *name, const char *help, const char *labels);
@@ -29,7 +33,9 @@ struct gauge *metrics_gauge(struct metrics *m, const char *name, const char *hel
 /* Buckets: n upper bounds, first `start`, each `factor` times the one before; +Inf is added. */
 struct histogram *metrics_histogram(struct metrics *m, const char *name, const char *help, const char *labels,
                                     double start, double factor, unsigned n);
-/* A gauge or counter whose value is asked for at rendering time. `is_counter` chooses the TYPE line. */
+/* A gauge or counter whose value is asked for at rendering time. `is_counter` chooses the TYPE line.
+ * `value` runs on the rendering thread under the registry's lock: it must not create metrics. Asking
+ * again for the same name and labels replaces it. */
 void metrics_callback(struct metrics *m, const char *name, const char *help, const char *labels, int is_counter,
                       double (*value)(void *arg), void *arg);
 

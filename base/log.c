@@ -1,0 +1,349 @@
+/* log.c - lines as etcd's zap encoder makes them.
+ *
+ * json     {"level":"info","ts":"...","caller":"dir/file.c:12","msg":"...","key":value,...}
+ * console  ts TAB level TAB caller TAB msg TAB {"key": value, ...}; no braces without fields
+ *
+ * Sampling counts per second in a fixed table: one slot for a level and a hash of the message. Two
+ * messages that meet in a slot share a count, which only makes the logging of floods coarser.
+ */
+#include "base/log.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/number.h"
+#include "base/slice.h"
+
+#define NS_PER_S UINT64_C(1000000000)
+#define SAMPLE_FIRST 100u /* lines of one message within a second, before sampling begins */
+#define SAMPLE_EACH 100u  /* then one in so many */
+#define SAMPLE_SLOTS 1024u
+#define STRING_BYTES_MAX 16384u /* of one text in a line; longer ones are cut */
+#define LIST_ITEMS_MAX 1024u    /* of one list in a line; later items are left out */
+#define N_LEVELS 7u
+
+static const char *const level_names[N_LEVELS] = {"debug",  "info",  "warn", "error",
+                                                  "dpanic", "panic", "fatal"};
+
+struct sample_slot {
+    _Atomic uint64_t second; /* monotonic second + 1 that n_lines belongs to; 0 at the start */
+    _Atomic uint64_t n_lines;
+};
+
+struct logger {
+    int fd;                   /* borrowed */
+    enum log_format format;
+    const struct clock *clock;
+    _Atomic int min;
+    struct sample_slot slots[N_LEVELS][SAMPLE_SLOTS];
+};
+
+struct logger *log_create(int fd, enum log_level min, enum log_format format,
+                          const struct clock *clock)
+{
+    struct logger *l = xcalloc(1, sizeof(*l));
+    l->fd = fd;
+    l->format = format;
+    l->clock = clock;
+    atomic_init(&l->min, (int)min);
+    return l;
+}
+
+void log_destroy(struct logger **l)
+{
+    free(*l);
+    *l = NULL;
+}
+
+void log_set_level(struct logger *l, enum log_level min)
+{
+    if (l != NULL) {
+        atomic_store_explicit(&l->min, (int)min, memory_order_relaxed);
+    }
+}
+
+bool log_enabled(const struct logger *l, enum log_level level)
+{
+    return l != NULL && (int)level >= atomic_load_explicit(&l->min, memory_order_relaxed);
+}
+
+enum err log_level_parse(const char *name, enum log_level *out)
+{
+    for (unsigned i = 0; i < N_LEVELS; i++) {
+        if (strcasecmp(name, level_names[i]) == 0) {
+            *out = (enum log_level)i;
+            return OK;
+        }
+    }
+    return ERR_INVALID;
+}
+
+/* Whether this line of its second is to be written. Threads that meet at the turn of a second may
+ * count a line to the wrong one; that is harmless, so relaxed order does. */
+static bool sample(struct logger *l, enum log_level level, const char *msg)
+{
+    uint64_t hash = hash64(msg, strlen(msg));
+    struct sample_slot *slot = &l->slots[(unsigned)level][hash % SAMPLE_SLOTS];
+    uint64_t second = clock_now_ns(l->clock) / NS_PER_S + 1;
+    uint64_t seen = atomic_load_explicit(&slot->second, memory_order_relaxed);
+    if (seen != second && atomic_compare_exchange_strong_explicit(&slot->second, &seen, second,
+                                                                  memory_order_relaxed,
+                                                                  memory_order_relaxed)) {
+        atomic_store_explicit(&slot->n_lines, 0, memory_order_relaxed);
+    }
+    uint64_t n = atomic_fetch_add_explicit(&slot->n_lines, 1, memory_order_relaxed) + 1;
+    return n <= SAMPLE_FIRST || (n - SAMPLE_FIRST) % SAMPLE_EACH == 0;
+}
+
+static void add_char(struct bytes *b, char c)
+{
+    bytes_add(b, &c, 1);
+}
+
+/* Length of the UTF-8 sequence at `s` (`left` bytes follow, one at least); 0 when it is not sound:
+ * cut, overlong, a surrogate or past U+10FFFF. */
+static size_t utf8_len(const uint8_t *s, size_t left)
+{
+    static const struct {
+        uint8_t first_low, first_high, second_low, second_high, len;
+    } forms[] = {
+        {0xC2, 0xDF, 0x80, 0xBF, 2}, {0xE0, 0xE0, 0xA0, 0xBF, 3}, {0xE1, 0xEC, 0x80, 0xBF, 3},
+        {0xED, 0xED, 0x80, 0x9F, 3}, {0xEE, 0xEF, 0x80, 0xBF, 3}, {0xF0, 0xF0, 0x90, 0xBF, 4},
+        {0xF1, 0xF3, 0x80, 0xBF, 4}, {0xF4, 0xF4, 0x80, 0x8F, 4},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
+        if (s[0] < forms[i].first_low || s[0] > forms[i].first_high) {
+            continue;
+        }
+        size_t len = forms[i].len;
+        if (len > left || s[1] < forms[i].second_low || s[1] > forms[i].second_high) {
+            return 0;
+        }
+        for (size_t k = 2; k < len; k++) {
+            if ((s[k] & 0xC0u) != 0x80u) {
+                return 0;
+            }
+        }
+        return len;
+    }
+    return 0;
+}
+
+static void add_ascii_escaped(struct bytes *b, char c)
+{
+    switch (c) {
+    case '"':
+    case '\\':
+        add_char(b, '\\');
+        add_char(b, c);
+        break;
+    case '\n':
+        bytes_add_str(b, "\\n");
+        break;
+    case '\r':
+        bytes_add_str(b, "\\r");
+        break;
+    case '\t':
+        bytes_add_str(b, "\\t");
+        break;
+    default:
+        if ((unsigned char)c < 0x20u) {
+            bytes_printf(b, "\\u%04x", (unsigned)(unsigned char)c);
+        } else {
+            add_char(b, c);
+        }
+    }
+}
+
+static void add_escaped(struct bytes *b, const char *text)
+{
+    const uint8_t *s = (const uint8_t *)text;
+    size_t len = strnlen(text, STRING_BYTES_MAX);
+    for (size_t i = 0; i < len;) {
+        if (s[i] < 0x80u) {
+            add_ascii_escaped(b, (char)s[i]);
+            i++;
+            continue;
+        }
+        size_t n = utf8_len(s + i, len - i);
+        if (n == 0) {
+            bytes_add_str(b, "\\ufffd");
+            i++;
+        } else {
+            bytes_add(b, s + i, n);
+            i += n;
+        }
+    }
+}
+
+static void add_string(struct bytes *b, const char *text)
+{
+    add_char(b, '"');
+    add_escaped(b, text == NULL ? "" : text);
+    add_char(b, '"');
+}
+
+static void add_strings(struct bytes *b, const char *const *list, const char *comma)
+{
+    add_char(b, '[');
+    for (size_t i = 0; list != NULL && list[i] != NULL && i < LIST_ITEMS_MAX; i++) {
+        if (i > 0) {
+            bytes_add_str(b, comma);
+        }
+        add_string(b, list[i]);
+    }
+    add_char(b, ']');
+}
+
+static void add_double(struct bytes *b, double d)
+{
+    char text[NUMBER_F_BYTES];
+    number_format_f(d, text);
+    bytes_printf(b, isfinite(d) ? "%s" : "\"%s\"", text);
+}
+
+static void add_duration(struct bytes *b, uint64_t ns)
+{
+    char text[32];
+    go_duration_format((int64_t)ns, text, sizeof(text));
+    bytes_printf(b, "\"%s\"", text);
+}
+
+static void add_value(struct bytes *b, const struct log_field *f, const char *comma)
+{
+    switch (f->kind) {
+    case LOG_K_STR:
+        add_string(b, f->v.s);
+        break;
+    case LOG_K_INT:
+        bytes_printf(b, "%lld", (long long)f->v.i);
+        break;
+    case LOG_K_UINT:
+        bytes_printf(b, "%llu", (unsigned long long)f->v.u);
+        break;
+    case LOG_K_BOOL:
+        bytes_add_str(b, f->v.b ? "true" : "false");
+        break;
+    case LOG_K_DOUBLE:
+        add_double(b, f->v.d);
+        break;
+    case LOG_K_HEX:
+        bytes_printf(b, "\"%llx\"", (unsigned long long)f->v.u);
+        break;
+    case LOG_K_NS:
+        add_duration(b, f->v.u);
+        break;
+    case LOG_K_STRS:
+        add_strings(b, f->v.ss, comma);
+        break;
+    }
+}
+
+static void add_time(struct bytes *b, uint64_t wall_ns)
+{
+    time_t seconds = (time_t)(wall_ns / NS_PER_S);
+    struct tm tm;
+    ASSERT(localtime_r(&seconds, &tm) != NULL);
+    bytes_printf(b, "%04d-%02d-%02dT%02d:%02d:%02d.%06u", tm.tm_year + 1900, tm.tm_mon + 1,
+                 tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (unsigned)(wall_ns % NS_PER_S / 1000));
+    long minutes = tm.tm_gmtoff / 60;
+    if (minutes == 0) {
+        add_char(b, 'Z');
+        return;
+    }
+    long size = labs(minutes);
+    bytes_printf(b, "%c%02ld%02ld", minutes < 0 ? '-' : '+', size / 60, size % 60);
+}
+
+/* The last two parts of a path, as etcd shows a caller. */
+static const char *last_two(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    if (slash == NULL) {
+        return path;
+    }
+    const char *before = memrchr(path, '/', (size_t)(slash - path));
+    return before == NULL ? path : before + 1;
+}
+
+static void encode_json(struct bytes *b, const char *level, uint64_t wall_ns, const char *file,
+                        int line, const char *msg, const struct log_field *fields, size_t n_fields)
+{
+    bytes_printf(b, "{\"level\":\"%s\",\"ts\":\"", level);
+    add_time(b, wall_ns);
+    bytes_add_str(b, "\",\"caller\":\"");
+    add_escaped(b, last_two(file));
+    bytes_printf(b, ":%d\",\"msg\":", line);
+    add_string(b, msg);
+    for (size_t i = 0; i < n_fields; i++) {
+        add_char(b, ',');
+        add_string(b, fields[i].key);
+        add_char(b, ':');
+        add_value(b, &fields[i], ",");
+    }
+    bytes_add_str(b, "}\n");
+}
+
+static void encode_console(struct bytes *b, const char *level, uint64_t wall_ns, const char *file,
+                           int line, const char *msg, const struct log_field *fields,
+                           size_t n_fields)
+{
+    add_time(b, wall_ns);
+    bytes_printf(b, "\t%s\t%s:%d\t", level, last_two(file), line);
+    bytes_add(b, msg, strnlen(msg, STRING_BYTES_MAX));
+    for (size_t i = 0; i < n_fields; i++) {
+        bytes_add_str(b, i == 0 ? "\t{" : ", ");
+        add_string(b, fields[i].key);
+        bytes_add_str(b, ": ");
+        add_value(b, &fields[i], ", ");
+    }
+    bytes_add_str(b, n_fields == 0 ? "\n" : "}\n");
+}
+
+/* One write for a line keeps lines of several threads apart. What cannot be written is dropped:
+ * there is nobody to tell. */
+static void write_line(int fd, const struct bytes *b)
+{
+    for (size_t done = 0; done < b->len;) {
+        ssize_t n = write(fd, b->data + done, b->len - done);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            return;
+        }
+        done += (size_t)n;
+    }
+}
+
+void log_emit(struct logger *l, enum log_level level, const char *file, int line, const char *msg,
+              const struct log_field *fields, size_t n_fields)
+{
+    if (!log_enabled(l, level) || !sample(l, level, msg)) {
+        return;
+    }
+    int errnum = errno; /* a log line between a call and its error must not change the error */
+    struct bytes b = {0};
+    const char *name = level_names[(unsigned)level];
+    uint64_t wall_ns = clock_wall_ns(l->clock);
+    switch (l->format) {
+    case LOG_JSON:
+        encode_json(&b, name, wall_ns, file, line, msg, fields, n_fields);
+        break;
+    case LOG_CONSOLE:
+        encode_console(&b, name, wall_ns, file, line, msg, fields, n_fields);
+        break;
+    }
+    write_line(l->fd, &b);
+    bytes_deinit(&b);
+    errno = errnum;
+}
