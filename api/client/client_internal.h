@@ -1,0 +1,111 @@
+/* client_internal.h - what connect.c, session.c and call.c share.
+ *
+ * What        The connection and its exchanges. An exchange is one HTTP/2 stream, unary or not:
+ *             bytes to send on one side, received bytes on the other, a status at the end.
+ * Callers     the files of this folder.   Thread  the client's owner.
+ */
+#ifndef API_CLIENT_CLIENT_INTERNAL_H
+#define API_CLIENT_CLIENT_INTERNAL_H
+
+#include <nghttp2/nghttp2.h>
+
+#include "api/client/client.h"
+
+#define FRAME_HEAD     5u              /* bytes: compressed flag and big-endian length */
+#define READ_MAX       (256u * 1024u)  /* bytes taken from the socket at once */
+#define WRITE_MAX      (256u * 1024u)  /* bytes gathered before one send */
+#define STREAM_WINDOW  (4 * 1024 * 1024)
+#define SESSION_WINDOW (64 * 1024 * 1024)
+#define NAME_MAX_BYTES 128u            /* of an authority or a metadata name */
+
+struct exchange {
+    struct exchange *next, *prev; /* in the client's list of live or of ended exchanges */
+    struct client *client;
+    int32_t id;                   /* HTTP/2 stream */
+    bool is_stream;
+    bool half_closed;             /* nothing follows what is in `out` */
+    bool deferred;                /* nghttp2 waits for resume_data */
+    bool ended;                   /* status is final */
+    bool has_status;              /* grpc-status was seen */
+    int http_status;
+    uint64_t deadline_ms;         /* unary only */
+    client_done_fn done;          /* unary only */
+    void *arg;
+    struct bytes out;             /* framed messages; [0, out_at) are sent */
+    size_t out_at;
+    struct bytes in;              /* framed messages; [0, in_at) are taken */
+    size_t in_at;
+    size_t held;                  /* received bytes whose window was not given back */
+    struct client_status status;
+};
+
+struct client_stream {
+    struct exchange x;
+};
+
+struct metadata_pair {
+    char *name;
+    char *value;
+};
+
+struct client {
+    int fd;
+    bool dead;                     /* the connection failed; nothing moves any more */
+    nghttp2_session *session;
+    char authority[NAME_MAX_BYTES];
+    struct metadata_pair metadata[CLIENT_METADATA_MAX];
+    size_t n_metadata;
+    struct exchange live;          /* list head: unary calls not over */
+    struct exchange streams;       /* list head: streams, whatever their state */
+    struct exchange over;          /* list head: unary calls whose callback is due */
+    size_t n_live;                 /* in `live` and `over` */
+    uint64_t next_deadline_ms;     /* no live call ends earlier */
+    struct bytes out;              /* [0, out_at) are in the socket */
+    size_t out_at;
+    uint8_t *read_buffer;          /* READ_MAX bytes, owned */
+};
+
+/* connect.c: a connected, non-blocking socket; `authority` gets what ":authority" shall say. */
+MUST_CHECK enum err client_dial(const char *target, uint32_t timeout_ms, int *fd,
+                                char authority[NAME_MAX_BYTES], struct err_ctx *ec);
+
+/* session.c */
+MUST_CHECK enum err client_session_create(struct client *c);
+/* Hand the exchange to nghttp2, which will ask for its bytes. */
+MUST_CHECK enum err client_begin(struct exchange *x, const char *path);
+/* Write what can be written now. A failure also marks the client dead, so it may be ignored. */
+enum err client_flush(struct client *c);
+/* The connection is of no use: end everything with Unavailable. */
+void client_fail(struct client *c, const char *why);
+/* Set the status once and, for a unary call, queue its callback. */
+void client_end(struct exchange *x, uint32_t code, bool local, const char *text);
+/* Tell the server that nobody waits any more. */
+void client_reset(struct exchange *x);
+/* Give back window for what was held, unless too much lies unread. */
+void client_give_window(struct exchange *x, bool anyway);
+/* Size of the message at the front of `in`, or false while it is not whole. */
+bool client_front(const struct exchange *x, size_t *n_message);
+/* Run callbacks of ended calls. */
+bool client_run_done(struct client *c);
+
+static inline void list_init(struct exchange *head)
+{
+    head->next = head->prev = head;
+}
+
+static inline void list_add(struct exchange *head, struct exchange *x)
+{
+    x->prev = head->prev;
+    x->next = head;
+    head->prev->next = x;
+    head->prev = x;
+}
+
+static inline void list_remove(struct exchange *x)
+{
+    x->prev->next = x->next;
+    x->next->prev = x->prev;
+    x->next = x->prev = x;
+}
+
+#endif
