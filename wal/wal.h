@@ -53,14 +53,6 @@ struct wal_hard_state {
     uint64_t commit;
 };
 
-/* What one fsync covers: first the hard state (when has_hard_state), then the entries. */
-struct wal_batch {
-    bool has_hard_state;
-    struct wal_hard_state hard_state;
-    const struct wal_entry *entries; /* borrowed for the call */
-    size_t n_entries;
-};
-
 /* Position and chain hash of an entry: what the store keeps as a witness of the log. */
 struct wal_position {
     uint64_t index;
@@ -68,8 +60,22 @@ struct wal_position {
     uint64_t chain; /* hash chained over every record of the log up to this entry */
 };
 
-/* Called for each thing replayed, in log order. An entry may replace earlier ones (see Invariants).
- * `e->data` is the callee's to ref. `chain` is the chain hash after this entry. */
+/* What one fsync covers: first the hard state (when has_hard_state), then the entries. Within a batch, too, an
+ * entry may step back and replace what came before it. After a crash all of a batch is there, or nothing. */
+struct wal_batch {
+    bool has_hard_state;
+    struct wal_hard_state hard_state;
+    /* Not 0: forget every entry; the next one has this index. For a snapshot that came from the leader
+     * and is already durable in the store: the old log need not reach it. The hard state is kept. */
+    uint64_t restart_at;
+    const struct wal_entry *entries; /* borrowed for the call */
+    size_t n_entries;
+    struct wal_position *positions; /* NULL, or room for n_entries, filled in on OK */
+};
+
+/* Called for each thing replayed, in log order. An entry may replace earlier ones (see Invariants), also ones that
+ * were in segments released since: such a replay begins with entries below wal_stats' first_index.
+ * `e->data` is the callee's to ref. `chain` is the chain hash after this entry. Either function may be NULL. */
 struct wal_visitor {
     enum err (*entry)(void *arg, const struct wal_entry *e, uint64_t chain);
     enum err (*hard_state)(void *arg, const struct wal_hard_state *hs);
@@ -86,8 +92,10 @@ MUST_CHECK enum err wal_create(const struct wal_config *cfg, struct wal_identity
                                struct wal **out, struct err_ctx *ec);
 
 /* Open the log, lock it against other processes and replay all of it. A torn tail (damage in the last batch,
- * at or behind the durable watermark) is cut off and is no error: the crash came before its sync.
- * Errors: ERR_LOCKED; ERR_FOREIGN, another cluster's or member's segment; ERR_CORRUPT, damage before the
+ * at or behind the durable watermark) is cut off and is no error: the crash came before its sync. What was replayed
+ * is durable on return. `visit` may be NULL: verify only. After an error what was visited is void, and no
+ * file has been changed unless the error is ERR_IO or ERR_NO_DISK.
+ * Errors: ERR_NOT_FOUND, no log here; ERR_LOCKED; ERR_UNSUPPORTED, a newer format; ERR_FOREIGN, another cluster's or member's segment; ERR_CORRUPT, damage before the
  * watermark, a missing segment or a broken chain, with file, offset and reason; ERR_IO; what a visitor returns. */
 MUST_CHECK enum err wal_open(const struct wal_config *cfg, const struct wal_visitor *visit, struct wal **out,
                              struct wal_identity *id, struct err_ctx *ec);
@@ -95,17 +103,24 @@ MUST_CHECK enum err wal_open(const struct wal_config *cfg, const struct wal_visi
 void wal_close(struct wal **w);
 
 /* Write the batch and make it durable. On OK *last (may be NULL) is the position of the last entry in the log.
- * Errors: ERR_IO, ERR_NO_DISK: nothing of the batch counts as written and the log refuses all further work. */
+ * Errors: ERR_LIMIT, an entry over WAL_RECORD_BYTES_MAX (nothing was done, the log is as before);
+ * ERR_IO, ERR_NO_DISK: nothing of the batch counts as written and the log refuses all further work (yet after
+ * wal_open the batch may be there: it was not acknowledged, and not denied). */
 MUST_CHECK enum err wal_append(struct wal *w, const struct wal_batch *batch, struct wal_position *last,
                                struct err_ctx *ec);
 
 /* Entries up to and including `index` are not needed any more: whole segments that hold nothing younger are recycled or
- * removed. A later wal_open replays from somewhere at or before index + 1. */
+ * removed, a few now and the rest in wal_prepare. A later wal_open replays from somewhere at or before index + 1. */
 MUST_CHECK enum err wal_release(struct wal *w, uint64_t index, struct err_ctx *ec);
 
-/* Prepare the next segment now if none is ready (the log thread calls it when idle), so that rolling over does not
- * wait for zeroes to be written. */
+/* One bounded step of work that makes later syncs cheaper: zeroes ahead of the end, the next segment, releases that
+ * are due. The log thread calls it when idle, as long as wal_prepare_wanted. ERR_NO_DISK from here leaves the
+ * log as it was; nothing further is wanted until the next append. */
 MUST_CHECK enum err wal_prepare(struct wal *w, struct err_ctx *ec);
+bool wal_prepare_wanted(const struct wal *w);
+
+/* The last entry in the log: index first_index - 1 and term 0 while there is none. */
+struct wal_position wal_last(const struct wal *w);
 
 struct wal_stats {
     uint64_t first_index; /* of the oldest segment kept */
@@ -113,6 +128,7 @@ struct wal_stats {
     uint64_t n_segments;
     uint64_t synced_batches;
     uint64_t written_bytes;
+    uint64_t last_sync_ns; /* how long the last batch's sync took; 0 with no_sync */
 };
 struct wal_stats wal_stats(const struct wal *w);
 

@@ -23,8 +23,10 @@ struct wal_writer; /* opaque */
 /* One submission. The submitter owns the memory and gets it back through `done`, in order. */
 struct wal_request {
     struct qnode node;
+    uint8_t kind; /* the writer's own */
     bool has_hard_state;
     struct wal_hard_state hard_state;
+    uint64_t restart_at;       /* as in struct wal_batch; 0 nearly always */
     struct wal_entry *entries; /* bufs must stay referenced until done */
     size_t n_entries;
     struct wal_position last; /* set before done: the log's last entry after this request */
@@ -34,7 +36,7 @@ struct wal_writer_config {
     struct wal *wal; /* taken: closed by wal_writer_stop */
     /* A list of n requests, oldest first, linked by node.next, all durable now. */
     void (*done)(void *arg, struct wal_request *first, struct wal_request *last, size_t n);
-    /* The log failed for good; no done follows. */
+    /* The log failed for good; no done follows. Called once. */
     void (*failed)(void *arg, enum err e, const struct err_ctx *ec);
     void *arg;
     struct histogram *fsync_seconds; /* may be NULL */
@@ -42,10 +44,12 @@ struct wal_writer_config {
 
 struct wal_writer *wal_writer_start(const struct wal_writer_config *cfg);
 
-/* ERR_BUSY when the queue is full. */
+/* ERR_BUSY when the queue is full. After a failure of the log requests are taken and never done: their memory is the
+ * submitter's again after wal_writer_stop. */
 MUST_CHECK enum err wal_writer_submit(struct wal_writer *w, struct wal_request *r);
 
-/* wal_release(index), soon, on the log thread, behind what was submitted before. */
+/* wal_release(index), soon, on the log thread, behind what was submitted before. When the queue is full nothing
+ * happens: a later release makes up for it. */
 void wal_writer_release(struct wal_writer *w, uint64_t index);
 
 /* Write what was submitted, stop the thread, close the log. Requests that could not be written are
