@@ -35,6 +35,8 @@ struct key_version {
 /* "as of": INDEX_LATEST sees everything that was put, also within an unfinished transaction. */
 #define INDEX_LATEST INT64_MAX
 
+#define INDEX_SUB_MAX UINT32_MAX /* a larger sub revision in a store is refused by whoever restores it */
+
 struct index *index_create(void);
 void index_destroy(struct index **x);
 
@@ -64,6 +66,10 @@ struct index_cursor {
     /* private */
     const void *leaf;
     uint32_t slot;
+    bool started;         /* `key` was returned; else it is `from` */
+    bool has_prefix;      /* `key` begins with the prefix of `leaf` */
+    const void *end_leaf; /* where `to` begins; NULL: no end */
+    uint32_t end_slot;
     uint64_t epoch;
     struct bytes key; /* current key, assembled */
 };
@@ -74,8 +80,9 @@ bool index_cursor_next(struct index_cursor *c, struct slice *key, struct key_ver
 /* Continue behind the key last returned (or at `from` when none was). */
 void index_cursor_resume(struct index_cursor *c);
 
-/* Compaction of the index to C, in bounded steps by the writer. begin makes C known (C ascends); each step looks
- * at most at `n_max` keys and returns true when all is done. Steps and writes may alternate. */
+/* Compaction of the index to C, in bounded steps by the writer. begin makes C known (C ascends; a compaction under way
+ * starts again with the new C); each step looks at `n_max` keys, rounded up to a whole leaf, and returns true when all is done.
+ * Steps and writes may alternate. */
 void index_compact_begin(struct index *x, int64_t c);
 bool index_compact_step(struct index *x, size_t n_max);
 
