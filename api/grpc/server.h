@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "api/http/exchange.h"
 #include "api/http/loop.h"
 #include "base/arena.h"
 #include "base/buf.h"
@@ -118,25 +119,6 @@ struct grpc_limits {
     uint64_t keepalive_timeout_ms;
 };
 
-/* A plain HTTP/1.1 (or HTTP/2 without gRPC) request for the mux: /health, /version, /metrics ... */
-struct http_request {
-    const char *method;
-    const char *path;  /* without the query */
-    const char *query; /* without '?'; "" when absent */
-    struct slice body;
-    const char *host;
-    const char *origin; /* "" when absent */
-};
-struct http_exchange; /* opaque; kept by a handler that answers later, on the same loop */
-struct http_handler {
-    /* Must answer exactly once, now or later, with http_respond. */
-    void (*handle)(void *arg, struct http_exchange *x, const struct http_request *r);
-    void *arg;
-};
-/* `headers` is NULL or "Name: value\r\n" lines. The body is copied. Safe when the client has gone. */
-void http_respond(struct http_exchange *x, int status, const char *content_type, const char *headers, struct slice body);
-struct loop *http_exchange_loop(struct http_exchange *x);
-
 struct grpc_server; /* opaque: one for the process, serving on every loop */
 
 struct grpc_server_config {
@@ -151,13 +133,17 @@ struct grpc_server_config {
     void *admit_arg;
 };
 
+/* `cfg` is copied, what it points to is borrowed. */
 struct grpc_server *grpc_server_create(const struct grpc_server_config *cfg);
-void grpc_server_destroy(struct grpc_server **s);
+void grpc_server_destroy(struct grpc_server **s); /* after its loops were destroyed */
 
 /* Bind and listen on host:port or a unix socket path, without accepting yet. Errors: ERR_ADDR_IN_USE, ERR_PERM,
  * ERR_INVALID, with the text Go gives: "listen tcp 127.0.0.1:2379: bind: address already in use". */
 MUST_CHECK enum err grpc_server_bind(struct grpc_server *s, const char *host, const char *port, struct err_ctx *ec);
 MUST_CHECK enum err grpc_server_bind_unix(struct grpc_server *s, const char *path, struct err_ctx *ec);
+
+/* The port of the i-th bound listener, for those who asked for port 0. */
+uint16_t grpc_server_port(const struct grpc_server *s, unsigned i);
 
 /* Start accepting; connections are dealt out to `loops` in turn. Called on the first loop's thread. */
 void grpc_server_serve(struct grpc_server *s, struct loop *const *loops, unsigned n_loops);

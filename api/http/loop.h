@@ -4,7 +4,7 @@
  *             Other threads reach it by posting nodes to its inbox. Work that should happen once per turn
  *             (hand gathered proposals to the member loop, send what connections have queued) registers as an
  *             end-of-turn hook.
- * Callers     api/*, tools/pintle.
+ * Callers     everything under api, tools/pintle.
  * Thread      loop_post and loop_stop from any thread; everything else on the loop's own.
  */
 #ifndef API_HTTP_LOOP_H
@@ -44,7 +44,9 @@ struct loop_hook {
 
 struct loop *loop_create(unsigned number);
 void loop_destroy(struct loop **l); /* not running any more */
-void loop_run(struct loop *l);      /* on the calling thread, until loop_stop; then closes its handles */
+/* On the calling thread, until loop_stop; then runs the stop hooks and what is left in the inbox. Posting stays safe
+ * until loop_destroy, which runs late items too. */
+void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
 unsigned loop_number(const struct loop *l);
 struct uv_loop_s *loop_uv(struct loop *l);
@@ -56,6 +58,13 @@ void loop_post_list(struct loop *l, struct loop_item *first, struct loop_item *l
 uint64_t loop_now_ms(const struct loop *l); /* monotonic, cached per turn */
 void loop_timer_set(struct loop *l, struct loop_timer *t, uint64_t at_ms); /* moves it when set already */
 void loop_timer_clear(struct loop *l, struct loop_timer *t);
-void loop_hook_add(struct loop *l, struct loop_hook *h);    /* before loop_run */
+/* Hooks run in the order they were added; before loop_run or on the loop's thread. */
+void loop_hook_add(struct loop *l, struct loop_hook *h);
+/* After all of those: the transport sends what they have queued. */
+void loop_hook_add_last(struct loop *l, struct loop_hook *h);
+/* Once, when the loop has stopped: close sockets. */
+void loop_hook_add_stop(struct loop *l, struct loop_hook *h);
+/* From a hook: work is left, so let the next turn begin without waiting for an event. */
+void loop_again(struct loop *l);
 
 #endif
