@@ -36,6 +36,7 @@ enum bucket {
     BUCKET_PINTLE, /* stored counters and the log's witness */
     N_BUCKETS
 };
+#define BACKEND_KEY_BYTES_MAX 511u /* LMDB's; a put of a longer key, or of an empty one, changes nothing: ERR_LIMIT */
 const char *bucket_name(enum bucket b); /* "alarm", "auth", "authRoles", ... */
 
 struct backend;
@@ -70,7 +71,7 @@ struct backend_ops {
 
     struct backend_stats (*stats)(struct backend *b);
     /* Writer's thread, no transaction open: rewrite the file without free space and put it in place of the old one. Readers
-     * go on meanwhile. */
+     * go on meanwhile. After an error the old file is still in use, unless the writer's next begin says otherwise. */
     enum err (*defrag)(struct backend *b, struct err_ctx *ec);
 };
 struct backend {
@@ -78,7 +79,8 @@ struct backend {
 };
 
 /* Open or create the LMDB environment `dir`/store.mdb (made by a rename when first complete). `map_bytes` of address space are
- * reserved once. Leftovers of an interrupted defragmentation are removed. */
+ * reserved once; less when the process may not have so much. Leftovers of an interrupted defragmentation are removed. `no_sync` is for
+ * tests and throw-away files. Errors: ERR_LOCKED, the directory's store is open already; ERR_CORRUPT; ERR_IO, ERR_PERM, ERR_NO_DISK. */
 MUST_CHECK enum err backend_lmdb_open(const char *dir, uint64_t map_bytes, bool no_sync, struct backend **out, struct err_ctx *ec);
 #define BACKEND_MAP_BYTES_DEFAULT (256ull << 30)
 

@@ -307,10 +307,11 @@ static enum err mem_begin(struct backend *b, struct err_ctx *ec)
 static enum err mem_put(struct backend *b, enum bucket k, struct slice key, struct slice value1, struct slice value2,
                         bool append, struct err_ctx *ec)
 {
-    (void)ec;
     struct mem *m = mem_of(b);
     ASSERT(m->working != NULL);
-    ASSERT(key.len > 0);
+    if (key.len == 0 || key.len > BACKEND_KEY_BYTES_MAX) {
+        return err_set(ec, ERR_LIMIT, "key of %zu bytes in %s", key.len, bucket_name(k));
+    }
     struct node **root = &m->working->roots[k];
     if (append) {
         ASSERT(is_above_all(*root, key));
