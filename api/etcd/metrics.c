@@ -1,0 +1,91 @@
+/* metrics.c - the server's families of /metrics that are asked for when rendered. */
+#include "api/etcd/internal.h"
+
+#include <dirent.h>
+#include <sys/resource.h>
+
+static double has_leader(void *arg)
+{
+    return member_status(((struct etcd_server *)arg)->member).leader != 0 ? 1 : 0;
+}
+
+static double is_leader(void *arg)
+{
+    return member_status(((struct etcd_server *)arg)->member).is_leader ? 1 : 0;
+}
+
+static double is_learner(void *arg)
+{
+    return member_status(((struct etcd_server *)arg)->member).is_learner ? 1 : 0;
+}
+
+static double committed(void *arg)
+{
+    return (double)member_status(((struct etcd_server *)arg)->member).committed_index;
+}
+
+static double applied(void *arg)
+{
+    return (double)member_status(((struct etcd_server *)arg)->member).applied_index;
+}
+
+static double quota(void *arg)
+{
+    return (double)engine_quota_bytes(((struct etcd_server *)arg)->engine);
+}
+
+static double fd_used(void *arg)
+{
+    (void)arg;
+    DIR *d = opendir("/proc/self/fd");
+    double n = 0;
+    while (d != NULL && readdir(d) != NULL) {
+        n++;
+    }
+    if (d != NULL) {
+        (void)closedir(d);
+    }
+    return n > 3 ? n - 3 : 0; /* without . and .. and the folder's own */
+}
+
+static double fd_limit(void *arg)
+{
+    (void)arg;
+    struct rlimit r;
+    return getrlimit(RLIMIT_NOFILE, &r) == 0 ? (double)r.rlim_cur : 0;
+}
+
+static double one(void *arg)
+{
+    (void)arg;
+    return 1;
+}
+
+void server_metrics(struct etcd_server *s)
+{
+    struct metrics *m = s->cfg.metrics;
+    static const struct {
+        const char *name, *help;
+        double (*value)(void *);
+    } gauges[] = {
+        {"etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", has_leader},
+        {"etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", is_leader},
+        {"etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise.", is_learner},
+        {"etcd_server_proposals_committed_total", "The total number of consensus proposals committed.", committed},
+        {"etcd_server_proposals_applied_total", "The total number of consensus proposals applied.", applied},
+        {"etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.", quota},
+        {"os_fd_used", "The number of used file descriptors.", fd_used},
+        {"os_fd_limit", "The file descriptor limit.", fd_limit},
+    };
+    for (size_t i = 0; i < sizeof(gauges) / sizeof(gauges[0]); i++) {
+        metrics_callback(m, gauges[i].name, gauges[i].help, NULL, 0, gauges[i].value, s);
+    }
+    metrics_callback(m, "etcd_server_version", "Which version is running. 1 for 'server_version' label with current version.",
+                     "server_version=\"" ETCD_VERSION "\"", 0, one, s);
+    s->slow_read_indexes = metrics_counter(m, "etcd_server_slow_read_indexes_total",
+                                           "The total number of pending read indexes not in sync with leader's or timed out read index requests.", NULL);
+    s->read_indexes_failed = metrics_counter(m, "etcd_server_read_indexes_failed_total", "The total number of failed read indexes seen.", NULL);
+    s->health_success = metrics_counter(m, "etcd_server_health_success", "The total number of successful health checks", NULL);
+    s->health_failures = metrics_counter(m, "etcd_server_health_failures", "The total number of failed health checks", NULL);
+    s->watch_streams = metrics_gauge(m, "etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams.", NULL);
+}

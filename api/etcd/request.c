@@ -1,0 +1,233 @@
+/* request.c - decoding, handing over, answering: what every service does alike. */
+#include "api/etcd/internal.h"
+
+#include "base/assert.h"
+
+/* --- decoding ------------------------------------------------------------------------------------------- */
+
+static void *pb_alloc(void *data, size_t size)
+{
+    return arena_alloc(data, size);
+}
+
+static void pb_free(void *data, void *p)
+{
+    (void)data;
+    (void)p; /* the arena goes as a whole */
+}
+
+static bool utf8_valid(const char *s)
+{
+    const unsigned char *p = (const unsigned char *)s;
+    while (*p != 0) {
+        unsigned n = *p < 0x80 ? 0 : (*p & 0xe0) == 0xc0 ? 1 : (*p & 0xf0) == 0xe0 ? 2 : (*p & 0xf8) == 0xf0 ? 3 : 4;
+        if (n == 4 || (n == 1 && *p < 0xc2)) {
+            return false;
+        }
+        unsigned first = *p;
+        uint32_t point = n == 0 ? first : first & (0x3fu >> n);
+        p++;
+        for (unsigned i = 0; i < n; i++, p++) {
+            if ((*p & 0xc0) != 0x80) {
+                return false;
+            }
+            point = point << 6 | (*p & 0x3fu);
+        }
+        if ((n == 2 && (point < 0x800 || (point >= 0xd800 && point <= 0xdfff))) || (n == 3 && (point < 0x10000 || point > 0x10ffff))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* proto3 wants UTF-8 in `string` fields (not in bytes). Only flat messages have any among ours. */
+static bool strings_valid(const ProtobufCMessage *m)
+{
+    for (unsigned i = 0; i < m->descriptor->n_fields; i++) {
+        const ProtobufCFieldDescriptor *f = &m->descriptor->fields[i];
+        if (f->type != PROTOBUF_C_TYPE_STRING) {
+            continue;
+        }
+        const char *member = (const char *)m + f->offset;
+        if (f->label == PROTOBUF_C_LABEL_REPEATED) {
+            size_t n = *(const size_t *)(const void *)((const char *)m + f->quantifier_offset);
+            char *const *list = *(char *const *const *)(const void *)member;
+            for (size_t k = 0; k < n; k++) {
+                if (!utf8_valid(list[k])) {
+                    return false;
+                }
+            }
+        } else {
+            const char *s = *(char *const *)(const void *)member;
+            if (s != NULL && !utf8_valid(s)) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+void *request_decode(struct grpc_call *c, const ProtobufCMessageDescriptor *d, struct slice bytes)
+{
+    ProtobufCAllocator alloc = {.alloc = pb_alloc, .free = pb_free, .allocator_data = grpc_call_arena(c)};
+    ProtobufCMessage *m = protobuf_c_message_unpack(d, &alloc, bytes.len, bytes.data);
+    if (m == NULL) {
+        grpc_finish(c, GRPC_INTERNAL, "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data");
+        return NULL;
+    }
+    if (!strings_valid(m)) {
+        grpc_finish(c, GRPC_INTERNAL, "grpc: error unmarshalling request: string field contains invalid UTF-8");
+        return NULL;
+    }
+    return m;
+}
+
+/* --- handing over ------------------------------------------------------------------------------------------ */
+
+struct etcd_server *server_of(const struct grpc_call *c)
+{
+    return grpc_call_service(c);
+}
+
+struct etcd_loop *loop_of(const struct etcd_server *s, const struct loop *l)
+{
+    return &s->loops[loop_number(l)];
+}
+
+struct request *request_create(struct grpc_call *c, enum member_op_kind kind, void (*finish)(struct request *r))
+{
+    struct request *r = arena_calloc(grpc_call_arena(c), 1, sizeof(*r));
+    if (r == NULL) {
+        status_finish(c, ERR_TOO_MANY_REQUESTS);
+        return NULL;
+    }
+    r->call = grpc_call_ref(c);
+    r->finish = finish;
+    r->op.kind = kind;
+    r->op.port = &loop_of(server_of(c), grpc_call_loop(c))->port;
+    return r;
+}
+
+void request_submit(struct request *r)
+{
+    struct etcd_loop *l = loop_of(server_of(r->call), grpc_call_loop(r->call));
+    r->op.node.next = NULL;
+    if (l->last != NULL) {
+        l->last->node.next = &r->op.node;
+    } else {
+        l->first = &r->op;
+    }
+    l->last = &r->op;
+}
+
+#define HEADER_FIELD 100u /* of InternalRaftRequest */
+
+void request_propose(struct request *r, uint32_t number, struct slice encoded)
+{
+    struct etcd_server *s = server_of(r->call);
+    uint64_t id = member_next_request_id(s->member);
+    size_t header = 1u + wire_varint_size(id);
+    size_t size = wire_tag_size(number) + wire_varint_size(encoded.len) + encoded.len + wire_tag_size(HEADER_FIELD) + wire_varint_size(header) + header;
+    struct buf *b = buf_create(size);
+    uint8_t *p = wire_put_tag(b->data, number, WIRE_LEN);
+    p = wire_put_varint(p, encoded.len);
+    if (encoded.len > 0) {
+        memcpy(p, encoded.data, encoded.len);
+    }
+    p = wire_put_tag(p + encoded.len, HEADER_FIELD, WIRE_LEN);
+    p = wire_put_varint(p, header);
+    p = wire_put_tag(p, 1, WIRE_VARINT);
+    p = wire_put_varint(p, id);
+    ASSERT(p == b->data + size);
+    r->op.data = b;
+    r->op.request_id = id;
+    request_submit(r);
+}
+
+/* --- answering ------------------------------------------------------------------------------------------------- */
+
+size_t reply_header(const struct etcd_server *s, int64_t revision, uint8_t out[REPLY_HEADER_MAX])
+{
+    uint64_t fields[4] = {member_cluster_id(s->member), member_id(s->member), (uint64_t)revision, engine_applied_term(s->engine)};
+    uint8_t *p = out + 2;
+    for (uint32_t i = 0; i < 4; i++) {
+        if (fields[i] != 0) {
+            p = wire_put_tag(p, i + 1, WIRE_VARINT);
+            p = wire_put_varint(p, fields[i]);
+        }
+    }
+    static_assert(2 + 4 * (1 + WIRE_VARINT_MAX) <= REPLY_HEADER_MAX, "the longest header fits, its length in one byte");
+    out[0] = 1u << 3 | WIRE_LEN;
+    out[1] = (uint8_t)(p - out - 2);
+    return (size_t)(p - out);
+}
+
+void reply_send(struct grpc_call *c, int64_t revision, struct slice body)
+{
+    uint8_t header[REPLY_HEADER_MAX];
+    size_t n = reply_header(server_of(c), revision, header);
+    grpc_reply(c, (struct slice[]){{header, n}, body}, 2);
+}
+
+void request_finish_proposal(struct request *r)
+{
+    if (r->op.err != OK) {
+        status_finish(r->call, r->op.err);
+    } else if (r->op.result.over_quota) {
+        status_finish(r->call, ERR_NO_SPACE);
+    } else {
+        reply_send(r->call, r->op.result.revision, buf_slice(r->op.result.body));
+    }
+    buf_unref(&r->op.result.body);
+}
+
+static bool call_raise(struct member *m, struct member_op *op)
+{
+    member_raise_nospace(m);
+    op->err = OK;
+    return true;
+}
+
+static void finish_raise(struct request *r)
+{
+    status_finish(r->call, ERR_NO_SPACE);
+}
+
+void reply_raise_nospace(struct grpc_call *c)
+{
+    struct request *r = request_create(c, MEMBER_CALL, finish_raise);
+    if (r != NULL) {
+        r->op.call = call_raise;
+        request_submit(r);
+    }
+}
+
+/* --- linearizable reads ---------------------------------------------------------------------------------------------- */
+
+
+static void finish_barrier(struct request *r)
+{
+    struct etcd_server *s = server_of(r->call);
+    if (r->op.err != OK) {
+        counter_add(s->read_indexes_failed, 1);
+        status_finish(r->call, r->op.err);
+        return;
+    }
+    if (!grpc_call_ended(r->call)) {
+        r->next(r->call, r->message);
+    }
+}
+
+void request_read_barrier(struct grpc_call *c, void *message, void (*next)(struct grpc_call *c, void *message))
+{
+    if (member_read_is_current(server_of(c)->member)) {
+        next(c, message);
+        return;
+    }
+    struct request *r = request_create(c, MEMBER_READ_INDEX, finish_barrier);
+    if (r != NULL) {
+        r->message = message;
+        r->next = next;
+        request_submit(r);
+    }
+}

@@ -1,0 +1,40 @@
+/* server.h - the etcd v3 services over one member.
+ *
+ * What        Decodes requests, checks them, proposes or reads, encodes replies. All state that matters is the engine's; this folder holds
+ *             what belongs to connections: calls under way, watch streams, keepalive streams.
+ * Callers     tools/pintle.
+ * Thread      one struct etcd_loop per I/O loop, touched on that loop only; struct etcd_server is immutable once serving.
+ */
+#ifndef API_ETCD_SERVER_H
+#define API_ETCD_SERVER_H
+
+#include "api/grpc/server.h"
+#include "raft/member/member.h"
+
+#define ETCD_VERSION "3.7.1"         /* the API that is spoken: Status, /version */
+#define ETCD_STORAGE_VERSION "3.7.0"
+
+struct etcd_server; /* opaque */
+
+struct etcd_server_config {
+    const struct clock *clock;
+    struct logger *log;
+    struct metrics *metrics;
+    uint32_t max_request_bytes;
+    uint32_t max_txn_ops;
+    int64_t quota_flag;           /* --quota-backend-bytes as Status.dbSizeQuota reports it */
+    uint64_t progress_interval_ms; /* --watch-progress-notify-interval */
+};
+
+/* Two steps, since member and server know each other: create with the loops, take its ports for the member, then attach the
+ * member. */
+struct etcd_server *etcd_server_create(const struct etcd_server_config *cfg, struct loop *const *loops, unsigned n_loops);
+struct member_port *const *etcd_server_ports(struct etcd_server *s); /* NULL-terminated, one per loop */
+void etcd_server_attach(struct etcd_server *s, struct member *m);    /* opened, not started; before loops run */
+void etcd_server_destroy(struct etcd_server **s);                     /* loops have ended, member is stopped and not yet closed */
+
+/* For grpc_server_config: the method tables and the handler of plain HTTP requests. */
+const struct grpc_method *const *etcd_server_tables(struct etcd_server *s);
+struct http_handler etcd_server_http(struct etcd_server *s);
+
+#endif

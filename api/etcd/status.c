@@ -1,0 +1,64 @@
+/* status.c - see status.h. */
+#include "api/etcd/status.h"
+
+#include "base/assert.h"
+
+static const struct status table[ERR_N] = {
+    [OK] = {GRPC_OK, ""},
+    /* This machine's troubles: the member is about to stop, or one record is bad. */
+    [ERR_IO] = {GRPC_UNAVAILABLE, "etcdserver: server stopped"},
+    [ERR_NO_DISK] = {GRPC_UNAVAILABLE, "etcdserver: server stopped"},
+    [ERR_NO_MEM] = {GRPC_RESOURCE_EXHAUSTED, "etcdserver: too many requests"},
+    [ERR_CORRUPT] = {GRPC_DATA_LOSS, "etcdserver: corrupt cluster"},
+    [ERR_FOREIGN] = {GRPC_INTERNAL, "foreign data"},
+    [ERR_LOCKED] = {GRPC_INTERNAL, "in use"},
+    [ERR_NOT_FOUND] = {GRPC_NOT_FOUND, "not found"},
+    [ERR_EXISTS] = {GRPC_ALREADY_EXISTS, "exists already"},
+    [ERR_PERM] = {GRPC_PERMISSION_DENIED, "etcdserver: permission denied"},
+    [ERR_INVALID] = {GRPC_INVALID_ARGUMENT, "invalid request"},
+    [ERR_LIMIT] = {GRPC_RESOURCE_EXHAUSTED, "etcdserver: too many requests"},
+    [ERR_BUSY] = {GRPC_UNKNOWN, "raft proposal dropped"},
+    [ERR_CLOSED] = {GRPC_UNAVAILABLE, "etcdserver: server stopped"},
+    [ERR_END] = {GRPC_INTERNAL, "end of data"},
+    [ERR_UNSUPPORTED] = {GRPC_UNIMPLEMENTED, "not supported"},
+    [ERR_ADDR_IN_USE] = {GRPC_INTERNAL, "address already in use"},
+    [ERR_CANCELED] = {GRPC_CANCELED, "etcdserver: request canceled"},
+    [ERR_DEADLINE] = {GRPC_DEADLINE_EXCEEDED, "context deadline exceeded"},
+    /* etcd's. */
+    [ERR_EMPTY_KEY] = {GRPC_INVALID_ARGUMENT, "etcdserver: key is not provided"},
+    [ERR_KEY_NOT_FOUND] = {GRPC_INVALID_ARGUMENT, "etcdserver: key not found"},
+    [ERR_VALUE_PROVIDED] = {GRPC_INVALID_ARGUMENT, "etcdserver: value is provided"},
+    [ERR_LEASE_PROVIDED] = {GRPC_INVALID_ARGUMENT, "etcdserver: lease is provided"},
+    [ERR_TOO_MANY_OPS] = {GRPC_INVALID_ARGUMENT, "etcdserver: too many operations in txn request"},
+    [ERR_DUPLICATE_KEY] = {GRPC_INVALID_ARGUMENT, "etcdserver: duplicate key given in txn request"},
+    [ERR_SORT_OPTION] = {GRPC_INVALID_ARGUMENT, "etcdserver: invalid sort option"},
+    [ERR_COMPACTED] = {GRPC_OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted"},
+    [ERR_FUTURE_REV] = {GRPC_OUT_OF_RANGE, "etcdserver: mvcc: required revision is a future revision"},
+    [ERR_NO_SPACE] = {GRPC_RESOURCE_EXHAUSTED, "etcdserver: mvcc: database space exceeded"},
+    [ERR_LEASE_NOT_FOUND] = {GRPC_NOT_FOUND, "etcdserver: requested lease not found"},
+    [ERR_LEASE_EXISTS] = {GRPC_FAILED_PRECONDITION, "etcdserver: lease already exists"},
+    [ERR_LEASE_TTL] = {GRPC_OUT_OF_RANGE, "etcdserver: too large lease TTL"},
+    [ERR_MEMBER_NOT_FOUND] = {GRPC_NOT_FOUND, "etcdserver: member not found"},
+    [ERR_REQUEST_TOO_LARGE] = {GRPC_INVALID_ARGUMENT, "etcdserver: request is too large"},
+    [ERR_TOO_MANY_REQUESTS] = {GRPC_UNKNOWN, "etcdserver: too many requests"},
+    [ERR_NO_LEADER] = {GRPC_UNAVAILABLE, "etcdserver: no leader"},
+    [ERR_NOT_LEADER] = {GRPC_FAILED_PRECONDITION, "etcdserver: not leader"},
+    [ERR_LEADER_CHANGED] = {GRPC_UNAVAILABLE, "etcdserver: leader changed"},
+    [ERR_TIMEOUT] = {GRPC_UNAVAILABLE, "etcdserver: request timed out"},
+    [ERR_STOPPED] = {GRPC_UNAVAILABLE, "etcdserver: server stopped"},
+    [ERR_CORRUPT_CLUSTER] = {GRPC_DATA_LOSS, "etcdserver: corrupt cluster"},
+};
+
+struct status status_of(enum err e)
+{
+    ASSERT(e >= OK && e < ERR_N);
+    ASSERT(table[e].text != NULL);
+    return table[e];
+}
+
+void status_finish(struct grpc_call *c, enum err e)
+{
+    ASSERT(e != OK);
+    struct status s = status_of(e);
+    grpc_finish(c, s.code, s.text);
+}
