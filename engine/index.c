@@ -57,12 +57,19 @@ int64_t index_live_keys(const struct index *x)
 
 /* --- writing -------------------------------------------------------------------------------------------- */
 
-/* The leaf's slot gets `payload`, for which it has no room: items are packed anew. */
-static void set_payload_rebuilding(struct index *x, struct path *p, uint32_t i, uint16_t flags, const uint8_t *payload)
+/* Slot i gets `payload`, for which the leaf has no room. */
+static void set_payload_growing(struct index *x, struct path *p, uint32_t i, uint16_t flags, const uint8_t *payload)
 {
-    size_t n = p->leaf->n;
-    (void)leaf_unpack(p->leaf, x->items, x->scratch);
-    x->items[i].flags = flags;
+    struct leaf *l = p->leaf;
+    size_t used = leaf_used(l) + entry_bytes(leaf_slots(l)[i].bits | SLOT_ROOM);
+    if (used <= LEAF_BYTES_MAX) {
+        tree_replace_leaf(x, p, leaf_copy(x, l, used));
+        ASSERT(leaf_set_payload(p->leaf, i, flags, payload));
+        return;
+    }
+    size_t n = l->n;
+    (void)leaf_unpack(l, x->items, x->scratch);
+    x->items[i].flags = (uint16_t)(flags | (x->items[i].flags & SLOT_ROOM));
     memcpy(x->items[i].payload, payload, PAYLOAD_BYTES_MAX);
     tree_rebuild(x, p, n, i);
 }
@@ -84,7 +91,7 @@ static void replace_version(struct index *x, struct path *p, uint32_t i, const s
         return;
     }
     /* The struct wide of the old payload is gone: nothing reads that payload any more. */
-    set_payload_rebuilding(x, p, i, flags, payload);
+    set_payload_growing(x, p, i, flags, payload);
 }
 
 static struct long_key *long_key_create(struct index *x, struct slice key)
@@ -117,16 +124,18 @@ static void insert_key(struct index *x, struct path *p, uint32_t i, struct slice
     x->keys++;
     struct leaf *l = p->leaf;
     bool shares = key.len >= l->prefix_len && bytes_cmp(leaf_prefix(l), key.data, l->prefix_len) == 0;
-    size_t need = shares ? item_bytes(&it, l->prefix_len) : 0;
-    size_t grown = l->cap - leaf_room(l) + need;
-    if (shares && grown > l->cap && l->garbage == 0 && grown <= LEAF_BYTES_MAX && !prefix_may_grow(l)) {
-        l = leaf_grown(x, l, grown);
-        tree_replace_leaf(x, p, l);
-    }
-    if (shares && grown <= l->cap) {
-        leaf_insert(l, i, &it);
-        x->epoch++;
-        return;
+    if (shares) {
+        size_t need = item_bytes(&it, l->prefix_len);
+        size_t used = leaf_used(l) + need;
+        if (need > leaf_room(l) && used <= LEAF_BYTES_MAX && !prefix_may_grow(l)) {
+            l = leaf_copy(x, l, used);
+            tree_replace_leaf(x, p, l);
+        }
+        if (need <= leaf_room(l)) {
+            leaf_insert(l, i, &it);
+            x->epoch++;
+            return;
+        }
     }
     size_t n = l->n;
     (void)leaf_unpack(l, x->items, x->scratch);
@@ -241,6 +250,16 @@ void index_cursor_resume(struct index_cursor *c)
     }
 }
 
+/* A walk reads the whole of a leaf: ask for it at once, and for where the next one begins. */
+static inline void prefetch_walk(const struct leaf *l)
+{
+    const uint8_t *p = (const uint8_t *)l;
+    for (size_t at = 0; at < l->cap; at += CACHE_LINE_BYTES) {
+        __builtin_prefetch(p + at);
+    }
+    __builtin_prefetch(l->next);
+}
+
 /* Go to the next slot whose key was alive at `at` and give its version. The slot is left for the caller to step over. */
 static bool next_visible(struct index_cursor *c, struct key_version *v)
 {
@@ -264,7 +283,7 @@ static bool next_visible(struct index_cursor *c, struct key_version *v)
         c->slot = 0;
         c->has_prefix = false;
         if (l != NULL) {
-            __builtin_prefetch(l->next);
+            prefetch_walk(l);
         }
     }
     return false;
@@ -287,7 +306,7 @@ bool index_cursor_next(struct index_cursor *c, struct slice *key, struct key_ver
 
 /* --- counting ------------------------------------------------------------------------------------------- */
 
-#define EVENTS_PER_WALKED_KEY 1u /* an event of the log costs about as much as a key of a walk */
+#define EVENTS_FEW 16384u /* so many events of the log are read in a fraction of a millisecond; more only when a walk would be longer */
 
 static int64_t count_live(const struct index *x, struct slice from, struct slice to)
 {
@@ -316,7 +335,7 @@ int64_t index_count(const struct index *x, struct slice from, struct slice to, i
     if (at >= x->newest) {
         return live;
     }
-    if (at >= x->log.floor && count_log_events(x, at) <= EVENTS_PER_WALKED_KEY * ((uint64_t)live + 64)) {
+    if (at >= x->log.floor && count_log_events(x, at) <= (uint64_t)live + EVENTS_FEW) {
         return live - count_log_sum(x, from, to, at);
     }
     return count_walking(x, from, to, at);

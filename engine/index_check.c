@@ -36,6 +36,7 @@ static void check_slot(struct check *c, const struct leaf *l, uint32_t i, struct
     payload_version(s->bits, leaf_payload(l, s), &v);
     ASSERT(v.mod.main <= c->x->newest);
     if ((s->bits & SLOT_HIST) != 0) {
+        ASSERT((s->bits & SLOT_ROOM) != 0);
         check_history(c, payload_history(leaf_payload(l, s)), v.mod);
     }
     bool found;

@@ -29,6 +29,8 @@
 #define POINTER_BYTES 8u
 #define PAYLOAD_BYTES_MAX (VERSION_BYTES + POINTER_BYTES)
 
+#define CACHE_LINE_BYTES 64u
+
 /* One key: where its bytes are, its suffix length, its flags. */
 struct slot {
     uint32_t head; /* the first bytes of the suffix, big endian, zero padded */
@@ -36,12 +38,13 @@ struct slot {
     uint16_t bits; /* suffix length (not used with SLOT_LONG) and flags */
 };
 
-#define SLOT_LEN_MASK 0x0fffu
+#define SLOT_LEN_MASK 0x03ffu
+#define SLOT_ROOM 0x0800u /* 8 bytes for a history pointer follow the version: once a key had old changes it will again */
 #define SLOT_TOMB 0x1000u /* the newest change is a deletion */
-#define SLOT_HIST 0x2000u /* older changes exist: a pointer to struct history follows the version */
+#define SLOT_HIST 0x2000u /* older changes exist: the pointer to struct history is set; implies SLOT_ROOM */
 #define SLOT_LONG 0x4000u /* the entry's key is a pointer to struct long_key */
 #define SLOT_WIDE 0x8000u /* create and version do not fit: their 8 bytes are a pointer to struct wide */
-#define SLOT_FLAGS 0xf000u
+#define SLOT_FLAGS 0xfc00u
 static_assert(KEY_INLINE_MAX <= SLOT_LEN_MASK, "a suffix length fits in a slot");
 static_assert(sizeof(void *) == POINTER_BYTES, "pointers are packed as 8 bytes");
 
@@ -246,7 +249,7 @@ static inline size_t slot_rest_bytes(uint16_t bits)
 
 static inline size_t payload_bytes(uint16_t bits)
 {
-    return (bits & SLOT_HIST) != 0 ? PAYLOAD_BYTES_MAX : VERSION_BYTES;
+    return (bits & SLOT_ROOM) != 0 ? PAYLOAD_BYTES_MAX : VERSION_BYTES;
 }
 
 static inline size_t entry_bytes(uint16_t bits)
@@ -297,10 +300,11 @@ struct leaf *leaf_pack(struct index *x, const struct item *items, size_t n);
 /* In place; there is room. */
 void leaf_insert(struct leaf *l, uint32_t i, const struct item *it);
 void leaf_remove(struct leaf *l, uint32_t i);
-/* Give slot i a new payload and flags, in place or in the leaf's free room. false: no room. */
+/* Give slot i a new payload and flags (SLOT_ROOM and SLOT_LONG stay as they are), in place or in the leaf's free room.
+ * false: no room. */
 bool leaf_set_payload(struct leaf *l, uint32_t i, uint16_t flags, const uint8_t *payload);
-/* Room for another entry is wanted and a longer prefix cannot give it: a copy with a larger allocation. */
-struct leaf *leaf_grown(struct index *x, const struct leaf *l, size_t used);
+/* A copy of the leaf with the same prefix, without garbage, in an allocation for `used` bytes. */
+struct leaf *leaf_copy(struct index *x, const struct leaf *l, size_t used);
 
 void payload_version(uint16_t bits, const uint8_t *payload, struct key_version *out);
 /* Pack `v` (and `h`, may be NULL) into `payload`; the flags it needs. Allocates struct wide when it must. */

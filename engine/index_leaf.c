@@ -137,14 +137,26 @@ void leaf_free_deep(struct index *x, struct leaf *l)
     leaf_release(x, l);
 }
 
-struct leaf *leaf_grown(struct index *x, const struct leaf *l, size_t used)
+struct leaf *leaf_copy(struct index *x, const struct leaf *l, size_t used)
 {
     struct leaf *g = leaf_create(x, used);
     uint16_t cap = g->cap;
-    ASSERT(cap >= l->cap);
-    memcpy(g, l, l->cap - l->heap);
-    memcpy((uint8_t *)g + cap - l->heap, (const uint8_t *)l + l->cap - l->heap, l->heap);
+    ASSERT(cap >= leaf_used(l));
+    memcpy(g, l, (size_t)((const uint8_t *)(leaf_slots(l) + l->n) - (const uint8_t *)l));
     g->cap = cap;
+    g->garbage = 0;
+    if (l->garbage == 0) {
+        memcpy((uint8_t *)g + cap - l->heap, (const uint8_t *)l + l->cap - l->heap, l->heap);
+        return g;
+    }
+    g->heap = 0;
+    struct slot *slots = leaf_slots(g);
+    for (uint32_t i = 0; i < g->n; i++) {
+        const uint8_t *entry = leaf_entry(l, &slots[i]);
+        g->heap = (uint16_t)(g->heap + entry_bytes(slots[i].bits));
+        slots[i].tail = g->heap;
+        memcpy(leaf_entry(g, &slots[i]), entry, entry_bytes(slots[i].bits));
+    }
     return g;
 }
 
@@ -261,7 +273,7 @@ bool leaf_set_payload(struct leaf *l, uint32_t i, uint16_t flags, const uint8_t 
 {
     struct slot *s = &leaf_slots(l)[i];
     uint16_t old = s->bits;
-    uint16_t bits = (uint16_t)((old & (SLOT_LEN_MASK | SLOT_LONG)) | (flags & ~SLOT_LONG));
+    uint16_t bits = (uint16_t)((old & (SLOT_LEN_MASK | SLOT_LONG | SLOT_ROOM)) | flags);
     size_t rest = slot_rest_bytes(bits);
     uint8_t *entry = leaf_entry(l, s);
     if (payload_bytes(bits) > payload_bytes(old)) {
@@ -274,8 +286,6 @@ bool leaf_set_payload(struct leaf *l, uint32_t i, uint16_t flags, const uint8_t 
         const uint8_t *from = entry;
         entry = leaf_entry(l, s);
         memcpy(entry, from, rest);
-    } else {
-        l->garbage = (uint16_t)(l->garbage + payload_bytes(old) - payload_bytes(bits));
     }
     memcpy(entry + rest, payload, payload_bytes(bits));
     s->bits = bits;
@@ -335,9 +345,9 @@ uint16_t payload_pack(struct index *x, const struct key_version *v, struct histo
         }
     }
     memcpy(payload, &p, sizeof p);
+    memcpy(payload + VERSION_BYTES, &h, POINTER_BYTES);
     if (h != NULL) {
-        memcpy(payload + VERSION_BYTES, &h, POINTER_BYTES);
-        flags |= SLOT_HIST;
+        flags |= SLOT_HIST | SLOT_ROOM;
     }
     return flags;
 }

@@ -146,7 +146,7 @@ static struct inner *inner_split(struct index *x, struct inner *node, bool appen
 static inline void leaf_prefetch(const struct leaf *l)
 {
     /* Header, prefix and slots of a usual leaf: asked for together they cost one wait for memory. */
-    for (size_t at = 0; at < 10 * 64; at += 64) {
+    for (size_t at = 0; at < 10u * CACHE_LINE_BYTES; at += CACHE_LINE_BYTES) {
         __builtin_prefetch((const uint8_t *)l + at);
     }
 }
