@@ -1,30 +1,537 @@
-/* h1.c - HTTP/1.x requests over libhttp-parser. */
+/* h1.c - HTTP/1.x requests over libhttp-parser, one at a time per connection.
+ *
+ *     IDLE ──first byte──► HEAD ──► BODY ──► WAIT (the handler has it) ──answer sent──► IDLE
+ *       └──────────── a fault: canned answer, then DONE ◄───────────────────────┘
+ *
+ * The parser is paused at the end of a message; what came behind it is held until the answer is out. Reading goes on
+ * meanwhile, up to a bound, so that a client's leaving is seen. The head is kept as NUL-terminated strings: target,
+ * then name and value of each field. Canned answers and checks are those of Go's net/http.
+ */
+#include <http_parser.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+#include <time.h>
+
 #include "api/http/conn.h"
+#include "base/assert.h"
+#include "base/clock.h"
+#include "base/mem.h"
+
+enum h1_state { H1_IDLE, H1_HEAD, H1_BODY, H1_WAIT, H1_DONE };
+enum piece { PIECE_TARGET, PIECE_NAME, PIECE_VALUE };
+
+struct http_exchange {
+    struct h1 *h1; /* NULL: the client is gone */
+    struct loop *loop;
+    bool streaming;
+    bool chunked;
+    void (*gone)(void *arg);
+    void *gone_arg;
+};
+
+struct h1 {
+    struct conn *conn;
+    http_parser parser;
+    enum h1_state state;
+    enum piece piece;
+    bool complete;   /* the parser has seen the whole message */
+    bool keep_alive; /* after this exchange */
+    bool old;        /* HTTP/1.0 */
+    bool no_body;    /* the request was HEAD */
+    unsigned n_headers;
+    int fault;         /* status to refuse with, set inside the parser's callbacks; 0: none */
+    struct bytes head; /* strings, see above */
+    struct bytes body;
+    struct bytes held; /* input behind the current request */
+    struct bytes out;
+    size_t out_at;
+    struct http_exchange *exchange; /* shared with the handler until answered */
+};
+
+/* --- answers ---------------------------------------------------------------------------------------- */
+
+static const char *status_text(int status)
+{
+    switch (status) {
+#define STATUS_CASE(num, name, string)                                                             \
+    case num:                                                                                      \
+        return #string;
+        HTTP_STATUS_MAP(STATUS_CASE)
+#undef STATUS_CASE
+    default:
+        return "Unknown";
+    }
+}
+
+static void refuse(struct h1 *h, int status)
+{
+    if (h->state == H1_DONE) {
+        return;
+    }
+    h->state = H1_DONE;
+    const char *text = status_text(status);
+    /* Go names two of them by their older names. */
+    text = status == 413 ? "Request Entity Too Large" : text;
+    bytes_printf(&h->out,
+                 "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n%d %s", status,
+                 text, status, text);
+    conn_finish(h->conn);
+}
+
+static void put_date(struct bytes *out)
+{
+    time_t now = (time_t)(clock_wall_ns(clock_real()) / 1000000000u);
+    struct tm tm;
+    char text[64];
+    if (gmtime_r(&now, &tm) != NULL &&
+        strftime(text, sizeof(text), "Date: %a, %d %b %Y %H:%M:%S GMT\r\n", &tm) > 0) {
+        bytes_add_str(out, text);
+    }
+}
+
+static bool status_has_body(int status)
+{
+    return status >= 200 && status != 204 && status != 304;
+}
+
+static void put_head(struct h1 *h, int status, const char *content_type, const char *headers)
+{
+    bytes_printf(&h->out, "HTTP/1.%d %d %s\r\n", h->old ? 0 : 1, status, status_text(status));
+    if (headers != NULL) {
+        bytes_add_str(&h->out, headers);
+    }
+    if (content_type != NULL && status_has_body(status)) {
+        bytes_printf(&h->out, "Content-Type: %s\r\n", content_type);
+    }
+    put_date(&h->out);
+    if (!h->keep_alive) {
+        bytes_add_str(&h->out, "Connection: close\r\n");
+    } else if (h->old) {
+        bytes_add_str(&h->out, "Connection: keep-alive\r\n");
+    }
+}
+
+/* The answer is complete; what is left is to send it. */
+static void end_exchange(struct http_exchange *x)
+{
+    if (x->h1 != NULL) {
+        x->h1->exchange = NULL;
+        conn_mark_dirty(x->h1->conn);
+    }
+    free(x);
+}
+
+void http_respond(struct http_exchange *x, int status, const char *content_type, const char *headers,
+                  struct slice body)
+{
+    ASSERT(!x->streaming);
+    struct h1 *h = x->h1;
+    if (h != NULL) {
+        put_head(h, status, content_type, headers);
+        if (status_has_body(status)) {
+            bytes_printf(&h->out, "Content-Length: %zu\r\n", body.len);
+        }
+        bytes_add_str(&h->out, "\r\n");
+        if (status_has_body(status) && !h->no_body) {
+            bytes_add(&h->out, body.data, body.len);
+        }
+    }
+    end_exchange(x);
+}
+
+void http_stream_begin(struct http_exchange *x, int status, const char *content_type, const char *headers)
+{
+    ASSERT(!x->streaming);
+    x->streaming = true;
+    struct h1 *h = x->h1;
+    if (h == NULL) {
+        return;
+    }
+    x->chunked = !h->old;
+    if (h->old) {
+        h->keep_alive = false; /* the end of the connection is the end of the body */
+    }
+    put_head(h, status, content_type, headers);
+    if (x->chunked) {
+        bytes_add_str(&h->out, "Transfer-Encoding: chunked\r\n");
+    }
+    bytes_add_str(&h->out, "\r\n");
+    conn_mark_dirty(h->conn);
+}
+
+void http_stream_send(struct http_exchange *x, struct slice piece)
+{
+    ASSERT(x->streaming);
+    struct h1 *h = x->h1;
+    if (h == NULL || piece.len == 0 || h->no_body) {
+        return;
+    }
+    if (h->out_at > h->out.len / 2) {
+        memmove(h->out.data, h->out.data + h->out_at, h->out.len - h->out_at);
+        h->out.len -= h->out_at;
+        h->out_at = 0;
+    }
+    if (h->out.len - h->out_at > H1_QUEUED_BYTES_MAX) {
+        conn_kill(h->conn);
+        return;
+    }
+    if (x->chunked) {
+        bytes_printf(&h->out, "%zx\r\n", piece.len);
+    }
+    bytes_add(&h->out, piece.data, piece.len);
+    if (x->chunked) {
+        bytes_add_str(&h->out, "\r\n");
+    }
+    conn_mark_dirty(h->conn);
+}
+
+void http_stream_end(struct http_exchange *x)
+{
+    ASSERT(x->streaming);
+    if (x->h1 != NULL && x->chunked && !x->h1->no_body) {
+        bytes_add_str(&x->h1->out, "0\r\n\r\n");
+    }
+    end_exchange(x);
+}
+
+size_t http_stream_queued(const struct http_exchange *x)
+{
+    return x->h1 == NULL ? 0 : x->h1->out.len - x->h1->out_at;
+}
+
+bool http_exchange_gone(const struct http_exchange *x)
+{
+    return x->h1 == NULL;
+}
+
+void http_exchange_on_gone(struct http_exchange *x, void (*fn)(void *arg), void *arg)
+{
+    x->gone = fn;
+    x->gone_arg = arg;
+}
+
+struct loop *http_exchange_loop(struct http_exchange *x)
+{
+    return x->loop;
+}
+
+/* --- the parser's callbacks: a negative answer stops it, and `fault` says why ------------------------------------ */
+
+static int stop_with(struct h1 *h, int status)
+{
+    h->fault = status;
+    return -1; /* not 1, which on_headers_complete takes for "no body" */
+}
+
+static int add_head(struct h1 *h, enum piece piece, const char *at, size_t len)
+{
+    if (h->state != H1_HEAD) {
+        return 0; /* fields behind a chunked body */
+    }
+    if (piece != h->piece) {
+        bytes_add(&h->head, "", 1);
+        h->piece = piece;
+        if (piece == PIECE_NAME && ++h->n_headers > H1_HEADERS_MAX) {
+            return stop_with(h, 431);
+        }
+    }
+    if (h->head.len + len > H1_HEAD_BYTES_MAX) {
+        return stop_with(h, 431);
+    }
+    bytes_add(&h->head, at, len);
+    return 0;
+}
+
+static int on_url(http_parser *p, const char *at, size_t len)
+{
+    return add_head(p->data, PIECE_TARGET, at, len);
+}
+
+static int on_name(http_parser *p, const char *at, size_t len)
+{
+    return add_head(p->data, PIECE_NAME, at, len);
+}
+
+static int on_value(http_parser *p, const char *at, size_t len)
+{
+    return add_head(p->data, PIECE_VALUE, at, len);
+}
+
+/* The first value of a field, or "" ; *n counts how often it came. */
+static const char *field(const struct h1 *h, const char *name, unsigned *n)
+{
+    const char *value = "";
+    const char *at = (const char *)h->head.data;
+    const char *end = at + h->head.len;
+    *n = 0;
+    for (at += strlen(at) + 1; at < end;) {
+        const char *v = at + strlen(at) + 1;
+        if (strcasecmp(at, name) == 0) {
+            value = *n == 0 ? v : value;
+            (*n)++;
+        }
+        at = v + strlen(v) + 1;
+    }
+    return value;
+}
+
+static int on_head_complete(http_parser *p)
+{
+    struct h1 *h = p->data;
+    bytes_add(&h->head, "", 1);
+    h->old = p->http_major == 1 && p->http_minor == 0;
+    if (p->http_major != 1) {
+        return stop_with(h, 505);
+    }
+    unsigned n;
+    (void)field(h, "host", &n);
+    if (n > 1 || (n == 0 && !h->old)) {
+        return stop_with(h, 400);
+    }
+    if (p->content_length != UINT64_MAX && p->content_length > H1_BODY_BYTES_MAX) {
+        return stop_with(h, 413);
+    }
+    h->state = H1_BODY;
+    h->no_body = p->method == HTTP_HEAD;
+    h->keep_alive = http_should_keep_alive(p) != 0 && !h->conn->hub->draining;
+    if (!h->old && strcasecmp(field(h, "expect", &n), "100-continue") == 0) {
+        bytes_add_str(&h->out, "HTTP/1.1 100 Continue\r\n\r\n");
+        conn_mark_dirty(h->conn);
+    }
+    conn_timer_in(h->conn, CONN_STALL_MS);
+    return 0;
+}
+
+static int on_body(http_parser *p, const char *at, size_t len)
+{
+    struct h1 *h = p->data;
+    if (h->body.len + len > H1_BODY_BYTES_MAX) {
+        return stop_with(h, 413);
+    }
+    bytes_add(&h->body, at, len);
+    return 0;
+}
+
+static int on_complete(http_parser *p)
+{
+    struct h1 *h = p->data;
+    h->complete = true;
+    http_parser_pause(p, 1);
+    return 0;
+}
+
+static const http_parser_settings callbacks = {
+    .on_url = on_url,
+    .on_header_field = on_name,
+    .on_header_value = on_value,
+    .on_headers_complete = on_head_complete,
+    .on_body = on_body,
+    .on_message_complete = on_complete,
+};
+
+/* --- requests --------------------------------------------------------------------------------------- */
+
+static void next_request(struct h1 *h)
+{
+    h->state = H1_IDLE;
+    h->piece = PIECE_TARGET;
+    h->complete = false;
+    h->n_headers = 0;
+    h->fault = 0;
+    bytes_deinit(&h->head);
+    bytes_deinit(&h->body);
+    http_parser_init(&h->parser, HTTP_REQUEST);
+    h->parser.data = h;
+}
+
+/* Cut the target, as it stands in the head, into path and query. */
+static void split_target(char *target, const char **path, const char **query)
+{
+    char *p = target;
+    if (p[0] != '/') {
+        char *scheme = strstr(p, "://");
+        char *slash = scheme == NULL ? NULL : strchr(scheme + 3, '/');
+        p = slash != NULL ? slash : p;
+    }
+    p[strcspn(p, "#")] = '\0';
+    char *mark = strchr(p, '?');
+    *query = "";
+    if (mark != NULL) {
+        *mark = '\0';
+        *query = mark + 1;
+    }
+    *path = p;
+}
+
+static void dispatch(struct h1 *h)
+{
+    h->state = H1_WAIT;
+    conn_timer_in(h->conn, 0);
+    struct http_exchange *x = xcalloc(1, sizeof(*x));
+    x->h1 = h;
+    x->loop = h->conn->hub->loop;
+    h->exchange = x;
+    unsigned n;
+    struct http_request r = {
+        .method = http_method_str((enum http_method)h->parser.method),
+        .body = bytes_slice(&h->body),
+        .host = field(h, "host", &n),
+        .origin = field(h, "origin", &n),
+        .authorization = field(h, "authorization", &n),
+        .content_type = field(h, "content-type", &n),
+        .accept_encoding = field(h, "accept-encoding", &n),
+    };
+    split_target((char *)h->head.data, &r.path, &r.query);
+    const struct http_handler *handler = &h->conn->hub->cfg->http;
+    handler->handle(handler->arg, x, &r);
+}
+
+static int status_of_fault(const struct h1 *h)
+{
+    if (h->fault != 0) {
+        return h->fault;
+    }
+    enum http_errno e = HTTP_PARSER_ERRNO(&h->parser);
+    if (e == HPE_HEADER_OVERFLOW) {
+        return 431;
+    }
+    if (e == HPE_INVALID_METHOD) {
+        return 405; /* a word of capital letters, but no method that anything here serves */
+    }
+    return e == HPE_INVALID_VERSION ? 505 : 400;
+}
+
+/* Returns how much of `in` belongs to the current request. */
+static size_t parse(struct h1 *h, struct slice in)
+{
+    if (h->state == H1_IDLE) {
+        /* A line break between requests is allowed and means nothing. */
+        h->state = H1_HEAD;
+        conn_timer_in(h->conn, CONN_HEAD_MS);
+    }
+    size_t n = http_parser_execute(&h->parser, &callbacks, (const char *)in.data, in.len);
+    if (h->complete) {
+        return n;
+    }
+    if (HTTP_PARSER_ERRNO(&h->parser) != HPE_OK) {
+        refuse(h, status_of_fault(h));
+    }
+    return in.len;
+}
+
+static void hold(struct h1 *h, struct slice in)
+{
+    bytes_add(&h->held, in.data, in.len);
+    if (h->held.len > H1_HEAD_BYTES_MAX) {
+        conn_reading(h->conn, false);
+    }
+}
+
+void h1_input(struct conn *c, struct slice in)
+{
+    struct h1 *h = c->h1;
+    if (h->state == H1_DONE) {
+        return;
+    }
+    if (h->state == H1_WAIT) {
+        hold(h, in);
+        return;
+    }
+    size_t n = parse(h, in);
+    if (h->state == H1_DONE || !h->complete) {
+        if (h->state == H1_BODY) {
+            conn_timer_in(c, CONN_STALL_MS);
+        }
+        return;
+    }
+    if (n < in.len) {
+        hold(h, slice_of(in.data + n, in.len - n));
+    }
+    dispatch(h);
+}
+
+/* The answer is with the socket: go on with what was held, or wait, or end. */
+static void answered(struct h1 *h)
+{
+    struct conn *c = h->conn;
+    if (!h->keep_alive || c->hub->draining) {
+        h->state = H1_DONE;
+        c->finish = true;
+        return;
+    }
+    next_request(h);
+    conn_timer_in(c, CONN_IDLE_MS);
+    conn_reading(c, true);
+    if (h->held.len > 0) {
+        struct bytes held = h->held;
+        h->held = (struct bytes){0};
+        h1_input(c, bytes_slice(&held));
+        bytes_deinit(&held);
+    }
+}
+
+bool h1_gather(struct conn *c, struct bytes *out)
+{
+    struct h1 *h = c->h1;
+    size_t n = h->out.len - h->out_at;
+    n = n < CONN_WRITE_BYTES ? n : CONN_WRITE_BYTES;
+    bytes_add(out, h->out.data + h->out_at, n);
+    h->out_at += n;
+    if (h->out_at < h->out.len) {
+        return true;
+    }
+    h->out_at = 0;
+    bytes_deinit(&h->out);
+    if (h->state == H1_WAIT && h->exchange == NULL) {
+        answered(h);
+    }
+    return false;
+}
+
+/* --- life ------------------------------------------------------------------------------------------- */
 
 void h1_start(struct conn *c)
 {
-    conn_kill(c);
+    struct h1 *h = xcalloc(1, sizeof(*h));
+    h->conn = c;
+    c->h1 = h;
+    next_request(h);
+    h->state = H1_HEAD; /* the timer set at accept runs on */
 }
+
 void h1_stop(struct conn *c)
 {
-    (void)c;
+    struct h1 *h = c->h1;
+    struct http_exchange *x = h->exchange;
+    if (x != NULL) {
+        h->exchange = NULL;
+        x->h1 = NULL;
+        if (x->gone != NULL) {
+            x->gone(x->gone_arg);
+        }
+    }
+    bytes_deinit(&h->head);
+    bytes_deinit(&h->body);
+    bytes_deinit(&h->held);
+    bytes_deinit(&h->out);
+    free(h);
+    c->h1 = NULL;
 }
-void h1_input(struct conn *c, struct slice in)
-{
-    (void)c;
-    (void)in;
-}
-bool h1_gather(struct conn *c, struct bytes *out)
-{
-    (void)c;
-    (void)out;
-    return false;
-}
+
 void h1_drain(struct conn *c)
 {
-    (void)c;
+    struct h1 *h = c->h1;
+    if (h->state == H1_WAIT) {
+        h->keep_alive = false;
+    } else {
+        h->state = H1_DONE;
+        conn_finish(c);
+    }
 }
+
+/* Too slow with a head or body, or idle for too long. Go closes without a word as well. */
 void h1_timer(struct conn *c)
 {
-    (void)c;
+    conn_kill(c);
 }

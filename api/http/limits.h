@@ -39,6 +39,6 @@
 #define H1_HEAD_BYTES_MAX (64u * 1024u)          /* request line and headers: 431 */
 #define H1_HEADERS_MAX 256u                      /* 431 */
 #define H1_BODY_BYTES_MAX (8u * 1024u * 1024u)   /* 413 */
-#define H1_QUEUED_BYTES_MAX (1024u * 1024u)      /* of a streamed reply; http_stream_queued tells the handler */
+#define H1_QUEUED_BYTES_MAX (64u * 1024u * 1024u) /* of a streamed reply that its client does not read: closed */
 
 #endif
