@@ -5,17 +5,18 @@
  *     store.mdb, store.mdb-lock             the environment
  *     store.mdb.new, store.mdb.new-lock     one being made, by creation or defragmentation
  *
- * A new environment is opened under its temporary name, filled, synced, and then renamed together with its lock file; it
- * works on through its open descriptors. So two environments that are open at the same time never share a lock file, and a
- * crash at any point leaves store.mdb whole, with at most files named store.mdb.new* that the next open removes. (A stale
- * store.mdb-lock is set up anew by LMDB.)
+ * A new environment is opened under its temporary name, filled, synced, and then renamed together
+ * with its lock file; it works on through its open descriptors. So two environments that are open
+ * at the same time never share a lock file, and a crash at any point leaves store.mdb whole, with
+ * at most files named store.mdb.new* that the next open removes. (A stale store.mdb-lock is set up
+ * anew by LMDB.)
  *
- * Readers     A read is lent from a pool of reset transactions that keep their slots in LMDB's reader table; to renew one
- *             takes no system call. Each holds a reference to its environment: the one that defragmentation replaced is
- *             closed by its last reader.
- * Writer      An error while storing is final: `failed` answers every later begin. Trying again after a failed sync would
- *             corrupt the file. A transaction may be large: beyond 131,071 dirty pages LMDB spills by itself,
- *             but the engine's flushes stay far below.
+ * Readers     A read is lent from a pool of reset transactions that keep their slots in LMDB's
+ * reader table; to renew one takes no system call. Each holds a reference to its environment: the
+ * one that defragmentation replaced is closed by its last reader. Writer      An error while
+ * storing is final: `failed` answers every later begin. Trying again after a failed sync would
+ *             corrupt the file. A transaction may be large: beyond 131,071 dirty pages LMDB spills
+ * by itself, but the engine's flushes stay far below.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -37,9 +38,12 @@
 #define NEW_NAME STORE_NAME ".new"
 #define NEW_LOCK NEW_NAME "-lock"
 
-#define READS_MAX (LMDB_READERS_MAX - 8u) /* a few slots stay for free-page walks and foreign tools */
-#define FREE_LISTS_EVERY_COMMIT 4096u     /* with more lists than this, free pages are counted once a second */
-#define DISK_FULL_BYTES (1u << 20)        /* with less room left, a failed write is the disk's fullness */
+#define READS_MAX                                                                                  \
+    (LMDB_READERS_MAX - 8u) /* a few slots stay for free-page walks and foreign tools */
+#define FREE_LISTS_EVERY_COMMIT                                                                    \
+    4096u /* with more lists than this, free pages are counted once a second */
+#define DISK_FULL_BYTES (1u << 20) /* with less room left, a failed write is the disk's fullness   \
+                                    */
 
 struct lmdb {
     struct backend base;
@@ -55,7 +59,7 @@ struct lmdb {
     uint64_t free_pages;
     struct timespec counted_at;
     /* Any thread. */
-    pthread_mutex_t lock;    /* guards the counts and pools of all environments, and the next two */
+    pthread_mutex_t lock; /* guards the counts and pools of all environments, and the next two */
     struct lmdb_env *current; /* owned through its first reference */
     size_t open_reads;
     _Atomic int64_t file_bytes;
@@ -89,9 +93,11 @@ static bool key_fits(struct slice key)
     return key.len > 0 && key.len <= BACKEND_KEY_BYTES_MAX;
 }
 
-/* --- environments in use --------------------------------------------------------------------------- */
+/* --- environments in use
+ * --------------------------------------------------------------------------- */
 
-/* Under the lock. Returns the environment when nobody holds it any more, for the caller to close without the lock. */
+/* Under the lock. Returns the environment when nobody holds it any more, for the caller to close
+ * without the lock. */
 static struct lmdb_env *env_unref(struct lmdb_env *env)
 {
     ASSERT(env->refs > 0);
@@ -123,12 +129,14 @@ static bool free_lists_are_short(const struct lmdb_env *env)
     if (mdb_txn_begin(env->mdb, NULL, MDB_RDONLY, &txn) != MDB_SUCCESS) {
         return false;
     }
-    bool is_short = mdb_stat(txn, 0, &st) == MDB_SUCCESS && st.ms_entries <= FREE_LISTS_EVERY_COMMIT;
+    bool is_short =
+        mdb_stat(txn, 0, &st) == MDB_SUCCESS && st.ms_entries <= FREE_LISTS_EVERY_COMMIT;
     mdb_txn_abort(txn);
     return is_short;
 }
 
-/* Writer's thread. Sizes are news, not state: when free pages cannot be counted the last number stays. */
+/* Writer's thread. Sizes are news, not state: when free pages cannot be counted the last number
+ * stays. */
 static void measure(struct lmdb *l, bool always)
 {
     struct timespec now = {0};
@@ -146,17 +154,20 @@ static void measure(struct lmdb *l, bool always)
     uint64_t pages = (uint64_t)info.me_last_pgno + 1;
     uint64_t used = pages > l->free_pages ? pages - l->free_pages : 0;
     atomic_store_explicit(&l->file_bytes, (int64_t)(pages * LMDB_PAGE_BYTES), memory_order_relaxed);
-    atomic_store_explicit(&l->in_use_bytes, (int64_t)(used * LMDB_PAGE_BYTES), memory_order_relaxed);
+    atomic_store_explicit(&l->in_use_bytes, (int64_t)(used * LMDB_PAGE_BYTES),
+                          memory_order_relaxed);
 }
 
-/* --- writing ------------------------------------------------------------------------------------------ */
+/* --- writing
+ * ------------------------------------------------------------------------------------------ */
 
 /* LMDB reports a write that was cut short as EIO. */
 static enum err failed_write(struct lmdb *l, int rc, const char *what, struct err_ctx *ec)
 {
     enum err e = lmdb_fail(ec, rc, what);
     struct statvfs st;
-    if (e == ERR_IO && statvfs(l->path, &st) == 0 && (uint64_t)st.f_bavail * st.f_frsize < DISK_FULL_BYTES) {
+    if (e == ERR_IO && statvfs(l->path, &st) == 0 &&
+        (uint64_t)st.f_bavail * st.f_frsize < DISK_FULL_BYTES) {
         e = ERR_NO_DISK;
     }
     l->failed = e;
@@ -174,8 +185,8 @@ static enum err l_begin(struct backend *b, struct err_ctx *ec)
     return rc == MDB_SUCCESS ? OK : failed_write(l, rc, "begin", ec);
 }
 
-static enum err l_put(struct backend *b, enum bucket k, struct slice key, struct slice value1, struct slice value2, bool append,
-                      struct err_ctx *ec)
+static enum err l_put(struct backend *b, enum bucket k, struct slice key, struct slice value1,
+                      struct slice value2, bool append, struct err_ctx *ec)
 {
     struct lmdb *l = lmdb_of(b);
     ASSERT(l->txn != NULL);
@@ -184,7 +195,8 @@ static enum err l_put(struct backend *b, enum bucket k, struct slice key, struct
     }
     MDB_val mk = val_of(key);
     MDB_val mv = {.mv_size = value1.len + value2.len};
-    int rc = mdb_put(l->txn, l->current->dbis[k], &mk, &mv, MDB_RESERVE | (append ? MDB_APPEND : 0u));
+    int rc =
+        mdb_put(l->txn, l->current->dbis[k], &mk, &mv, MDB_RESERVE | (append ? MDB_APPEND : 0u));
     ASSERT(rc != MDB_KEYEXIST); /* the hint was not true */
     if (rc != MDB_SUCCESS) {
         return failed_write(l, rc, "put", ec);
@@ -238,9 +250,11 @@ static void l_abort(struct backend *b)
     l->txn = NULL;
 }
 
-/* --- reading -------------------------------------------------------------------------------------------- */
+/* --- reading
+ * -------------------------------------------------------------------------------------------- */
 
-/* A read struct of the current environment with one more reference to that, idle or not yet begun; NULL when all are lent. */
+/* A read struct of the current environment with one more reference to that, idle or not yet begun;
+ * NULL when all are lent. */
 static struct backend_read *take_read(struct lmdb *l)
 {
     lock(l);
@@ -288,7 +302,8 @@ static enum err l_read_begin(struct backend *b, struct backend_read **out, struc
     if (r == NULL) {
         return err_set(ec, ERR_BUSY, "store in %s: %u reads are open", l->dir, READS_MAX);
     }
-    int rc = r->txn == NULL ? mdb_txn_begin(r->env->mdb, NULL, MDB_RDONLY, &r->txn) : mdb_txn_renew(r->txn);
+    int rc = r->txn == NULL ? mdb_txn_begin(r->env->mdb, NULL, MDB_RDONLY, &r->txn)
+                            : mdb_txn_renew(r->txn);
     if (rc != MDB_SUCCESS) {
         give_back(r);
         return err_wrap(ec, lmdb_fail(ec, rc, "begin read"), "store in %s", l->dir);
@@ -321,8 +336,8 @@ static enum err l_get(struct backend_read *r, enum bucket k, struct slice key, s
     return OK;
 }
 
-static enum err l_cursor_open(struct backend_read *r, enum bucket k, struct slice from, struct backend_cursor **out,
-                              struct err_ctx *ec)
+static enum err l_cursor_open(struct backend_read *r, enum bucket k, struct slice from,
+                              struct backend_cursor **out, struct err_ctx *ec)
 {
     MDB_cursor *cursor = NULL;
     int rc = mdb_cursor_open(r->txn, r->env->dbis[k], &cursor);
@@ -334,8 +349,10 @@ static enum err l_cursor_open(struct backend_read *r, enum bucket k, struct slic
     if (from.len == 0) {
         c->rc = mdb_cursor_get(cursor, &c->key, &c->value, MDB_FIRST);
     } else {
-        /* Of a start longer than any key only the front is asked for, so a key just that long may come and is below it. */
-        c->key = val_of(slice_of(from.data, from.len < BACKEND_KEY_BYTES_MAX ? from.len : BACKEND_KEY_BYTES_MAX));
+        /* Of a start longer than any key only the front is asked for, so a key just that long may
+         * come and is below it. */
+        c->key = val_of(slice_of(
+            from.data, from.len < BACKEND_KEY_BYTES_MAX ? from.len : BACKEND_KEY_BYTES_MAX));
         c->rc = mdb_cursor_get(cursor, &c->key, &c->value, MDB_SET_RANGE);
         if (c->rc == MDB_SUCCESS && slice_cmp(slice_of_val(c->key), from) < 0) {
             c->rc = mdb_cursor_get(cursor, &c->key, &c->value, MDB_NEXT);
@@ -378,7 +395,8 @@ static struct backend_stats l_stats(struct backend *b)
     };
 }
 
-/* --- making, opening, replacing the file -------------------------------------------------------------------- */
+/* --- making, opening, replacing the file
+ * -------------------------------------------------------------------- */
 
 static enum err remove_new(struct lmdb *l, struct err_ctx *ec)
 {
@@ -391,7 +409,8 @@ static enum err remove_new(struct lmdb *l, struct err_ctx *ec)
     return OK;
 }
 
-/* Give the environment that was opened as store.mdb.new its name. *placed: the old file, if any, is gone. */
+/* Give the environment that was opened as store.mdb.new its name. *placed: the old file, if any, is
+ * gone. */
 static enum err put_in_place(struct lmdb *l, bool *placed, struct err_ctx *ec)
 {
     *placed = false;
@@ -435,7 +454,8 @@ static enum err open_store(struct lmdb *l, struct err_ctx *ec)
     if (e != OK) {
         return e;
     }
-    /* Reading a page that the file does not have would be a signal; so the file first gets its full length. */
+    /* Reading a page that the file does not have would be a signal; so the file first gets its full
+     * length. */
     bool is_short = layout.file_pages <= layout.last_page;
     if (is_short) {
         e = lmdb_file_resize(l->path, layout.last_page + 1, ec);
@@ -454,7 +474,8 @@ static enum err open_store(struct lmdb *l, struct err_ctx *ec)
             /* The damage stays as it was found. */
             struct err_ctx undo;
             if (lmdb_file_resize(l->path, layout.file_pages, &undo) != OK) {
-                return err_wrap(ec, e, "now extended to %llu pages", (unsigned long long)layout.last_page + 1);
+                return err_wrap(ec, e, "now extended to %llu pages",
+                                (unsigned long long)layout.last_page + 1);
             }
         }
         return e;
@@ -495,7 +516,8 @@ static enum err l_defrag(struct backend *b, struct err_ctx *ec)
     if (placed) {
         switch_to(l, fresh);
         measure(l, true);
-        /* The name is not durable: after a power cut the old file could be back, without what is committed from now on. */
+        /* The name is not durable: after a power cut the old file could be back, without what is
+         * committed from now on. */
         l->failed = e;
     } else if (e != OK) {
         lmdb_env_close(&fresh);
@@ -516,7 +538,8 @@ static void l_close(struct backend **b)
         l_abort(*b);
     }
     if (l->current != NULL && l->failed == OK && !l->no_sync) {
-        (void)mdb_env_sync(l->current->mdb, 1); /* a courtesy: only the last commit's meta page can be unsynced */
+        (void)mdb_env_sync(l->current->mdb,
+                           1); /* a courtesy: only the last commit's meta page can be unsynced */
     }
     lmdb_env_close(&l->current);
     if (l->dir_fd >= 0) {
@@ -560,7 +583,8 @@ static const struct backend_ops lmdb_ops = {
     .defrag = l_defrag,
 };
 
-enum err backend_lmdb_open(const char *dir, uint64_t map_bytes, bool no_sync, struct backend **out, struct err_ctx *ec)
+enum err backend_lmdb_open(const char *dir, uint64_t map_bytes, bool no_sync, struct backend **out,
+                           struct err_ctx *ec)
 {
     struct lmdb *l = xcalloc(1, sizeof(*l));
     struct backend *b = &l->base;

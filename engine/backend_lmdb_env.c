@@ -1,13 +1,13 @@
 /* backend_lmdb_env.c - opening an environment, its free pages, its copy.
  *
- * Modes       MDB_NOMETASYNC: one fdatasync a commit; a power cut may undo the last one. MDB_NOTLS: a read
- *             belongs to its struct, not to its thread. No MDB_WRITEMAP: a stray write must not reach the file.
- * Map         All the address space the file may ever need is reserved at open; where the process may not
- *             have so much, half of it, and so on.
- * Copy        Every bucket is appended pair by pair to a fresh environment. LMDB's own compacting copy would
- *             keep half-empty pages as they are, and refuses a file that has ever leaked a page.
- * Tail        The highest pages that a transaction took and gave back are never written, so a sound file may be
- *             shorter than its last page number says. Such a tail is free; any other missing page is damage.
+ * Modes       MDB_NOMETASYNC: one fdatasync a commit; a power cut may undo the last one. MDB_NOTLS:
+ * a read belongs to its struct, not to its thread. No MDB_WRITEMAP: a stray write must not reach
+ * the file. Map         All the address space the file may ever need is reserved at open; where the
+ * process may not have so much, half of it, and so on. Copy        Every bucket is appended pair by
+ * pair to a fresh environment. LMDB's own compacting copy would keep half-empty pages as they are,
+ * and refuses a file that has ever leaked a page. Tail        The highest pages that a transaction
+ * took and gave back are never written, so a sound file may be shorter than its last page number
+ * says. Such a tail is free; any other missing page is damage.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -17,9 +17,9 @@
 #include "base/mem.h"
 #include "engine/backend_lmdb_internal.h"
 
-#define FREE_DBI 0                       /* LMDB's own tree of free pages: transaction -> count, pages */
-#define COPY_TXN_BYTES (16u << 20)       /* appended per transaction of a copy */
-#define TAIL_PAGES_MAX (1u << 20)        /* a missing tail longer than 4 GiB is not looked into */
+#define FREE_DBI 0                 /* LMDB's own tree of free pages: transaction -> count, pages */
+#define COPY_TXN_BYTES (16u << 20) /* appended per transaction of a copy */
+#define TAIL_PAGES_MAX (1u << 20)  /* a missing tail longer than 4 GiB is not looked into */
 
 static int open_mapped(MDB_env **out, const char *path, uint64_t map_bytes, unsigned flags)
 {
@@ -66,8 +66,8 @@ static enum err open_buckets(struct lmdb_env *env, bool create, struct err_ctx *
     return rc == MDB_SUCCESS ? OK : lmdb_fail(ec, rc, "commit");
 }
 
-enum err lmdb_env_open(const char *path, uint64_t map_bytes, bool no_sync, bool create, struct lmdb_env **out,
-                       struct err_ctx *ec)
+enum err lmdb_env_open(const char *path, uint64_t map_bytes, bool no_sync, bool create,
+                       struct lmdb_env **out, struct err_ctx *ec)
 {
     unsigned flags = MDB_NOSUBDIR | MDB_NOTLS | (no_sync ? MDB_NOSYNC : MDB_NOMETASYNC);
     struct lmdb_env *env = xcalloc(1, sizeof(*env));
@@ -108,9 +108,11 @@ void lmdb_env_close(struct lmdb_env **env)
     *env = NULL;
 }
 
-/* --- free pages -------------------------------------------------------------------------------------- */
+/* --- free pages
+ * -------------------------------------------------------------------------------------- */
 
-static enum err walk_free_lists(MDB_cursor *c, bool (*each)(void *arg, const size_t *pages, size_t n), void *arg,
+static enum err walk_free_lists(MDB_cursor *c,
+                                bool (*each)(void *arg, const size_t *pages, size_t n), void *arg,
                                 struct err_ctx *ec)
 {
     MDB_val key;
@@ -122,7 +124,8 @@ static enum err walk_free_lists(MDB_cursor *c, bool (*each)(void *arg, const siz
             memcpy(&n, value.mv_data, sizeof(n));
         }
         if (value.mv_size < sizeof(n) || n > value.mv_size / sizeof(n) - 1) {
-            return err_set(ec, ERR_CORRUPT, "list of free pages: %zu pages in %zu bytes", n, value.mv_size);
+            return err_set(ec, ERR_CORRUPT, "list of free pages: %zu pages in %zu bytes", n,
+                           value.mv_size);
         }
         if (!each(arg, (const size_t *)value.mv_data + 1, n)) {
             return ERR_CANCELED;
@@ -131,7 +134,8 @@ static enum err walk_free_lists(MDB_cursor *c, bool (*each)(void *arg, const siz
     return rc == MDB_NOTFOUND ? OK : lmdb_fail(ec, rc, "lists of free pages");
 }
 
-enum err lmdb_free_lists(struct lmdb_env *env, bool (*each)(void *arg, const size_t *pages, size_t n), void *arg,
+enum err lmdb_free_lists(struct lmdb_env *env,
+                         bool (*each)(void *arg, const size_t *pages, size_t n), void *arg,
                          struct err_ctx *ec)
 {
     MDB_txn *txn = NULL;
@@ -141,7 +145,8 @@ enum err lmdb_free_lists(struct lmdb_env *env, bool (*each)(void *arg, const siz
         return lmdb_fail(ec, rc, "begin read");
     }
     rc = mdb_cursor_open(txn, FREE_DBI, &c);
-    enum err e = rc == MDB_SUCCESS ? walk_free_lists(c, each, arg, ec) : lmdb_fail(ec, rc, "open cursor");
+    enum err e =
+        rc == MDB_SUCCESS ? walk_free_lists(c, each, arg, ec) : lmdb_fail(ec, rc, "open cursor");
     if (c != NULL) {
         mdb_cursor_close(c);
     }
@@ -173,19 +178,23 @@ enum err lmdb_tail_is_free(struct lmdb_env *env, uint64_t first, uint64_t last, 
 {
     struct tail t = {.first = first, .n = last - first + 1};
     if (t.n > TAIL_PAGES_MAX) {
-        return err_set(ec, ERR_CORRUPT, "file ends at page %llu of %llu", (unsigned long long)first, (unsigned long long)last);
+        return err_set(ec, ERR_CORRUPT, "file ends at page %llu of %llu", (unsigned long long)first,
+                       (unsigned long long)last);
     }
     t.is_free = xcalloc(t.n, 1);
     enum err e = lmdb_free_lists(env, mark_tail, &t, ec);
     if (e == OK && t.n_free < t.n) {
-        e = err_set(ec, ERR_CORRUPT, "file ends at page %llu of %llu, and %llu of the missing pages are in use",
-                    (unsigned long long)first, (unsigned long long)last, (unsigned long long)(t.n - t.n_free));
+        e = err_set(ec, ERR_CORRUPT,
+                    "file ends at page %llu of %llu, and %llu of the missing pages are in use",
+                    (unsigned long long)first, (unsigned long long)last,
+                    (unsigned long long)(t.n - t.n_free));
     }
     free(t.is_free);
     return e;
 }
 
-/* --- copying ------------------------------------------------------------------------------------------ */
+/* --- copying
+ * ------------------------------------------------------------------------------------------ */
 
 struct copier {
     struct lmdb_env *to;

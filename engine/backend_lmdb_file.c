@@ -1,13 +1,12 @@
 /* backend_lmdb_file.c - a store file looked at from outside, before LMDB maps it.
  *
- * LMDB trusts its file: a wrong page number or a missing tail ends in a signal. So both meta pages are
- * checked here first. Meta page, all little-endian on the machines we run on:
+ * LMDB trusts its file: a wrong page number or a missing tail ends in a signal. So both meta pages
+ * are checked here first. Meta page, all little-endian on the machines we run on:
  *
  *     0 page number 8, 8 pad 2, 10 flags 2, 12 unused 4
  *     16 magic 4, 20 version 4, 24 map address 8, 32 map size 8
- *     40 tree of free pages 48, 88 main tree 48       (each: pad 4, flags 2, depth 2, branch, leaf and
- *                                                      overflow pages, entries, root: 8 each)
- *     136 last page 8, 144 transaction 8
+ *     40 tree of free pages 48, 88 main tree 48       (each: pad 4, flags 2, depth 2, branch, leaf
+ * and overflow pages, entries, root: 8 each) 136 last page 8, 144 transaction 8
  *
  * The free tree's pad is the page size. Transaction t writes slot t mod 2, so the two slots are
  * never more than one transaction apart.
@@ -60,14 +59,15 @@ static enum err read_meta(int fd, unsigned slot, struct meta *out, struct err_ct
         size_t bytes;
         uint64_t want;
     } fixed[] = {
-        {"page number", 0, 8, slot},         {"flags", 10, 2, META_FLAG},         {"magic", 16, 4, META_MAGIC},
-        {"version", 20, 4, META_VERSION}, {"page size", 40, 4, LMDB_PAGE_BYTES},
+        {"page number", 0, 8, slot},           {"flags", 10, 2, META_FLAG},
+        {"magic", 16, 4, META_MAGIC},          {"version", 20, 4, META_VERSION},
+        {"page size", 40, 4, LMDB_PAGE_BYTES},
     };
     for (size_t i = 0; i < ARRAY_LEN(fixed); i++) {
         uint64_t v = number_at(page, fixed[i].at, fixed[i].bytes);
         if (v != fixed[i].want) {
-            return err_set(ec, ERR_CORRUPT, "meta page %u: %s is %#llx, not %#llx", slot, fixed[i].name,
-                           (unsigned long long)v, (unsigned long long)fixed[i].want);
+            return err_set(ec, ERR_CORRUPT, "meta page %u: %s is %#llx, not %#llx", slot,
+                           fixed[i].name, (unsigned long long)v, (unsigned long long)fixed[i].want);
         }
     }
     *out = (struct meta){
@@ -78,8 +78,8 @@ static enum err read_meta(int fd, unsigned slot, struct meta *out, struct err_ct
     for (size_t i = 0; i < ARRAY_LEN(out->roots); i++) {
         uint64_t root = out->roots[i];
         if (root != NO_PAGE && (root < N_META || root > out->last_page)) {
-            return err_set(ec, ERR_CORRUPT, "meta page %u: root page %llu of %llu", slot, (unsigned long long)root,
-                           (unsigned long long)out->last_page);
+            return err_set(ec, ERR_CORRUPT, "meta page %u: root page %llu of %llu", slot,
+                           (unsigned long long)root, (unsigned long long)out->last_page);
         }
     }
     return OK;
@@ -96,15 +96,17 @@ static enum err check_open_file(int fd, struct lmdb_layout *out, struct err_ctx 
     }
     const struct meta *newest = m[1].txn > m[0].txn ? &m[1] : &m[0];
     const struct meta *other = newest == &m[0] ? &m[1] : &m[0];
-    if (newest->txn - other->txn > 1 || (newest->txn > 0 && newest->txn % N_META != (size_t)(newest - m))) {
-        return err_set(ec, ERR_CORRUPT, "meta pages: transactions %llu and %llu", (unsigned long long)m[0].txn,
-                       (unsigned long long)m[1].txn);
+    if (newest->txn - other->txn > 1 ||
+        (newest->txn > 0 && newest->txn % N_META != (size_t)(newest - m))) {
+        return err_set(ec, ERR_CORRUPT, "meta pages: transactions %llu and %llu",
+                       (unsigned long long)m[0].txn, (unsigned long long)m[1].txn);
     }
     struct stat st;
     if (fstat(fd, &st) != 0) {
         return err_set(ec, err_from_errno(errno), "stat: %s", strerror(errno));
     }
-    *out = (struct lmdb_layout){.file_pages = (uint64_t)st.st_size / LMDB_PAGE_BYTES, .last_page = newest->last_page};
+    *out = (struct lmdb_layout){.file_pages = (uint64_t)st.st_size / LMDB_PAGE_BYTES,
+                                .last_page = newest->last_page};
     return OK;
 }
 

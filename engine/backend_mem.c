@@ -1,15 +1,19 @@
 /* backend_mem.c - the backend in memory, for tests and simulation.
  *
- * Each bucket is a persistent treap: a search tree over the keys that is also a heap over a hash of each
- * key, so its shape depends on the set of keys alone and its depth is logarithmic. Nodes are counted and
- * shared between versions. The writer changes a node in place when nobody else holds it and copies
- * it otherwise, so a snapshot costs one reference and a transaction copies each path once.
+ * Each bucket is a persistent treap: a search tree over the keys that is also a heap over a hash of
+ * each key, so its shape depends on the set of keys alone and its depth is logarithmic. Nodes are
+ * counted and shared between versions. The writer changes a node in place when nobody else holds it
+ * and copies it otherwise, so a snapshot costs one reference and a transaction copies each path
+ * once.
  *
- * What a power cut leaves is the newest version or the one before it, as with LMDB in MDB_NOMETASYNC:
+ * What a power cut leaves is the newest version or the one before it, as with LMDB in
+ * MDB_NOMETASYNC:
  *
- *     before ── commit ──► newest ── begin, put, del ──► working ── commit ──► (before = newest, newest = working)
+ *     before ── commit ──► newest ── begin, put, del ──► working ── commit ──► (before = newest,
+ * newest = working)
  *
- * The size follows LMDB's habit: it grows to the high-water mark and shrinks only by defragmentation.
+ * The size follows LMDB's habit: it grows to the high-water mark and shrinks only by
+ * defragmentation.
  */
 #include <pthread.h>
 #include <stdatomic.h>
@@ -73,7 +77,8 @@ struct backend_cursor {
 
 static bool last_ref(_Atomic uint32_t *refs)
 {
-    /* Acquire-release: whoever frees or changes the object sees everything its other holders did. */
+    /* Acquire-release: whoever frees or changes the object sees everything its other holders did.
+     */
     return atomic_fetch_sub_explicit(refs, 1, memory_order_acq_rel) == 1;
 }
 
@@ -186,7 +191,8 @@ static void version_unref(struct version **v)
     *v = NULL;
 }
 
-/* --- the treap; every function takes the references of the trees it is given --------------------- */
+/* --- the treap; every function takes the references of the trees it is given ---------------------
+ */
 
 /* Part the tree at `key`, which is not in it. */
 static void split(struct node *n, struct slice key, struct node **below, struct node **above)
@@ -222,8 +228,9 @@ static struct node *merge(struct node *a, struct node *b)
     return b;
 }
 
-/* Takes `item` too; *bytes grows by what the tree grew. A key that is in the tree stands at or above the place where its priority would put it, so
- * a new node is never made beside an old one of the same key. */
+/* Takes `item` too; *bytes grows by what the tree grew. A key that is in the tree stands at or
+ * above the place where its priority would put it, so a new node is never made beside an old one of
+ * the same key. */
 static struct node *insert(struct node *n, struct item *item, int64_t *bytes)
 {
     if (n == NULL || n->item->priority < item->priority) {
@@ -286,7 +293,8 @@ static bool is_above_all(const struct node *n, struct slice key)
     return n == NULL || slice_cmp(item_key(n->item), key) < 0;
 }
 
-/* --- writing ------------------------------------------------------------------------------------ */
+/* --- writing ------------------------------------------------------------------------------------
+ */
 
 static struct mem *mem_of(struct backend *b)
 {
@@ -304,8 +312,8 @@ static enum err mem_begin(struct backend *b, struct err_ctx *ec)
     return OK;
 }
 
-static enum err mem_put(struct backend *b, enum bucket k, struct slice key, struct slice value1, struct slice value2,
-                        bool append, struct err_ctx *ec)
+static enum err mem_put(struct backend *b, enum bucket k, struct slice key, struct slice value1,
+                        struct slice value2, bool append, struct err_ctx *ec)
 {
     struct mem *m = mem_of(b);
     ASSERT(m->working != NULL);
@@ -366,7 +374,8 @@ static void mem_abort(struct backend *b)
     version_unref(&m->working);
 }
 
-/* --- reading ------------------------------------------------------------------------------------- */
+/* --- reading -------------------------------------------------------------------------------------
+ */
 
 static enum err mem_read_begin(struct backend *b, struct backend_read **out, struct err_ctx *ec)
 {
@@ -394,7 +403,8 @@ static void mem_read_end(struct backend_read **r)
     *r = NULL;
 }
 
-static enum err mem_get(struct backend_read *r, enum bucket k, struct slice key, struct slice *value)
+static enum err mem_get(struct backend_read *r, enum bucket k, struct slice key,
+                        struct slice *value)
 {
     const struct item *i = find(r->version->roots[k], key);
     if (i == NULL) {
@@ -410,8 +420,8 @@ static void push(struct backend_cursor *c, const struct node *n)
     c->stack[c->depth++] = n;
 }
 
-static enum err mem_cursor_open(struct backend_read *r, enum bucket k, struct slice from, struct backend_cursor **out,
-                                struct err_ctx *ec)
+static enum err mem_cursor_open(struct backend_read *r, enum bucket k, struct slice from,
+                                struct backend_cursor **out, struct err_ctx *ec)
 {
     (void)ec;
     struct backend_cursor *c = xalloc(sizeof(*c));
@@ -448,7 +458,8 @@ static void mem_cursor_close(struct backend_cursor **c)
     *c = NULL;
 }
 
-/* --- the rest -------------------------------------------------------------------------------------- */
+/* --- the rest
+ * -------------------------------------------------------------------------------------- */
 
 static int64_t whole_pages(int64_t bytes)
 {
@@ -476,7 +487,8 @@ static enum err mem_defrag(struct backend *b, struct err_ctx *ec)
     (void)pthread_mutex_lock(&m->lock);
     m->bytes_high = m->newest->bytes;
     (void)pthread_mutex_unlock(&m->lock);
-    /* A compacted copy is synced whole before it takes the file's place: nothing is left to undo. */
+    /* A compacted copy is synced whole before it takes the file's place: nothing is left to undo.
+     */
     version_unref(&m->before);
     return OK;
 }

@@ -2,8 +2,8 @@
  *
  * Backend key   0..7 main, big-endian; 8 '_'; 9..16 sub, big-endian; 17 't' when it is a tombstone.
  * Stored value  the encoded KeyValue, then 8 bytes of checksum, big-endian.
- * Checksum      hash64 of (backend key, hash64 of the KeyValue as 8 bytes big-endian): one pass over
- *               the long part, and a record that landed under another key does not verify.
+ * Checksum      hash64 of (backend key, hash64 of the KeyValue as 8 bytes big-endian): one pass
+ * over the long part, and a record that landed under another key does not verify.
  *
  * Every KeyValue field number is below 16, so a tag is one byte.
  */
@@ -118,8 +118,8 @@ struct buf *kv_encode_buf(const struct kv_view *kv)
     return b;
 }
 
-/* Take one field over into `kv`. Fields of numbers we do not know are skipped, as protobuf asks; a known
- * one of another type is damage. */
+/* Take one field over into `kv`. Fields of numbers we do not know are skipped, as protobuf asks; a
+ * known one of another type is damage. */
 static enum err take_field(const struct wire_field *f, struct kv_view *kv)
 {
     int64_t *number = NULL;

@@ -1,5 +1,5 @@
-/* test_backend.c - what every backend promises, asked of each of them: a random history against a plain
- * table, snapshots that stay, readers beside the writer. */
+/* test_backend.c - what every backend promises, asked of each of them: a random history against a
+ * plain table, snapshots that stay, readers beside the writer. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -119,16 +119,19 @@ static void put_seed(struct fixture *f, enum bucket k, unsigned i, uint32_t seed
     char text[16];
     size_t len = value_of(seed, value);
     size_t cut = len / 3;
-    assert_int_equal(f->b->ops->put(f->b, k, key_of(i, text), slice_of(value, cut), slice_of(value + cut, len - cut), false, &f->ec), OK);
+    assert_int_equal(f->b->ops->put(f->b, k, key_of(i, text), slice_of(value, cut),
+                                    slice_of(value + cut, len - cut), false, &f->ec),
+                     OK);
 }
 
-static void assert_bucket(const struct backend_ops *ops, struct backend_read *r, const uint32_t seeds[N_KEYS], enum bucket k,
-                          unsigned from)
+static void assert_bucket(const struct backend_ops *ops, struct backend_read *r,
+                          const uint32_t seeds[N_KEYS], enum bucket k, unsigned from)
 {
     char text[16];
     struct backend_cursor *c = NULL;
     struct err_ctx ec;
-    assert_int_equal(ops->cursor_open(r, k, from == 0 ? slice_str("") : key_of(from, text), &c, &ec), OK);
+    assert_int_equal(
+        ops->cursor_open(r, k, from == 0 ? slice_str("") : key_of(from, text), &c, &ec), OK);
     struct slice key;
     struct slice value;
     for (unsigned i = from; i < N_KEYS; i++) {
@@ -272,7 +275,10 @@ static void a_big_bucket_is_appended_scanned_and_emptied(void **state)
         for (unsigned j = 0; j < 8; j++) {
             key[j] = (uint8_t)((uint64_t)i >> (56 - 8 * j));
         }
-        assert_int_equal(ops->put(f->b, BUCKET_KEY, slice_of(key, 8), slice_str("value of some length, "), slice_of(key, 8), true, &f->ec), OK);
+        assert_int_equal(ops->put(f->b, BUCKET_KEY, slice_of(key, 8),
+                                  slice_str("value of some length, "), slice_of(key, 8), true,
+                                  &f->ec),
+                         OK);
         if (i % 10000 == 9999) {
             assert_int_equal(ops->commit(f->b, &f->ec), OK);
         }
@@ -308,7 +314,8 @@ static void a_big_bucket_is_appended_scanned_and_emptied(void **state)
     assert_true(ops->stats(f->b).file_bytes < bytes_full / 10);
 }
 
-/* --- readers beside the writer ------------------------------------------------------------------- */
+/* --- readers beside the writer -------------------------------------------------------------------
+ */
 
 #define N_READERS 3
 #define N_COMMITS 120
@@ -370,9 +377,13 @@ static void readers_never_see_half_a_transaction(void **state)
         char text[16];
         assert_int_equal(ops->begin(f->b, &f->ec), OK);
         for (unsigned i = 0; i < N_MIRRORED; i++) {
-            assert_int_equal(ops->put(f->b, BUCKET_KEY, key_of(i, text), slice_of(&n, 4), slice_of((uint8_t *)&n + 4, 4), false, &f->ec), OK);
+            assert_int_equal(ops->put(f->b, BUCKET_KEY, key_of(i, text), slice_of(&n, 4),
+                                      slice_of((uint8_t *)&n + 4, 4), false, &f->ec),
+                             OK);
         }
-        assert_int_equal(ops->put(f->b, BUCKET_META, slice_str("n"), slice_of(&n, sizeof(n)), slice_str(""), false, &f->ec), OK);
+        assert_int_equal(ops->put(f->b, BUCKET_META, slice_str("n"), slice_of(&n, sizeof(n)),
+                                  slice_str(""), false, &f->ec),
+                         OK);
         assert_int_equal(ops->commit(f->b, &f->ec), OK);
         if (n % 16 == 0) {
             assert_int_equal(ops->defrag(f->b, &f->ec), OK);
@@ -385,7 +396,8 @@ static void readers_never_see_half_a_transaction(void **state)
     assert_int_equal(ops->stats(f->b).open_reads, 0);
 }
 
-/* --- the memory backend's power cuts -------------------------------------------------------------- */
+/* --- the memory backend's power cuts
+ * -------------------------------------------------------------- */
 
 static void a_power_cut_undoes_at_most_one_commit(void **state)
 {
@@ -437,10 +449,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(buckets_have_etcds_names_in_order),
         BOTH(snapshots_show_their_moment),
-        {"lmdb: content_outlives_the_handle", content_outlives_the_handle, set_up_lmdb, tear_down, NULL},
+        {"lmdb: content_outlives_the_handle", content_outlives_the_handle, set_up_lmdb, tear_down,
+         NULL},
         BOTH(a_big_bucket_is_appended_scanned_and_emptied),
         BOTH(readers_never_see_half_a_transaction),
-        {"mem: a_power_cut_undoes_at_most_one_commit", a_power_cut_undoes_at_most_one_commit, set_up_mem, tear_down, NULL},
+        {"mem: a_power_cut_undoes_at_most_one_commit", a_power_cut_undoes_at_most_one_commit,
+         set_up_mem, tear_down, NULL},
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

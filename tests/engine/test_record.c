@@ -24,7 +24,11 @@ static void keys_have_etcds_bytes(void **state)
     } rows[] = {
         {"first write", {2, 0}, false, "\0\0\0\0\0\0\0\x02_\0\0\0\0\0\0\0\0", 17},
         {"deletion", {0x0102, 3}, true, "\0\0\0\0\0\0\x01\x02_\0\0\0\0\0\0\0\x03t", 18},
-        {"largest", {INT64_MAX, INT64_MAX}, false, "\x7f\xff\xff\xff\xff\xff\xff\xff_\x7f\xff\xff\xff\xff\xff\xff\xff", 17},
+        {"largest",
+         {INT64_MAX, INT64_MAX},
+         false,
+         "\x7f\xff\xff\xff\xff\xff\xff\xff_\x7f\xff\xff\xff\xff\xff\xff\xff",
+         17},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         uint8_t key[RECORD_KEY_BYTES_MAX];
@@ -60,7 +64,8 @@ static void bad_keys_are_refused(void **state)
         struct rev r = {7, 7};
         bool tombstone = false;
         print_message("%s\n", rows[i].name);
-        assert_int_equal(record_key_decode(slice_of(rows[i].bytes, rows[i].len), &r, &tombstone), ERR_CORRUPT);
+        assert_int_equal(record_key_decode(slice_of(rows[i].bytes, rows[i].len), &r, &tombstone),
+                         ERR_CORRUPT);
         assert_int_equal(r.main, 7);
     }
 }
@@ -73,7 +78,8 @@ static void revisions_are_ordered_by_main_then_sub(void **state)
     assert_true(rev_cmp(REV(2, 1), REV(2, 1)) == 0);
     uint8_t a[RECORD_KEY_BYTES_MAX];
     uint8_t b[RECORD_KEY_BYTES_MAX];
-    static const struct rev rising[] = {{0, 0}, {1, 255}, {1, 256}, {255, 0}, {256, 0}, {1LL << 40, 5}};
+    static const struct rev rising[] = {{0, 0},   {1, 255}, {1, 256},
+                                        {255, 0}, {256, 0}, {1LL << 40, 5}};
     for (size_t i = 1; i < ARRAY_LEN(rising); i++) {
         size_t a_len = record_key_encode(a, rising[i - 1], true);
         size_t b_len = record_key_encode(b, rising[i], false);
@@ -86,8 +92,10 @@ static const struct kv_row {
     const char *key, *value;
     int64_t create, mod, version, lease;
 } kv_rows[] = {
-    {"all fields", "foo", "bar", 2, 300, 70000, 0x7587fe1}, {"no value, no lease", "k", "", 5, 5, 1, 0},
-    {"tombstone", "gone", "", 0, 0, 0, 0},                  {"negative numbers take ten bytes", "n", "v", -1, INT64_MIN, -2, -3},
+    {"all fields", "foo", "bar", 2, 300, 70000, 0x7587fe1},
+    {"no value, no lease", "k", "", 5, 5, 1, 0},
+    {"tombstone", "gone", "", 0, 0, 0, 0},
+    {"negative numbers take ten bytes", "n", "v", -1, INT64_MIN, -2, -3},
     {"largest", "n", "v", INT64_MAX, INT64_MAX, INT64_MAX, INT64_MAX},
 };
 
@@ -98,7 +106,8 @@ static void encoding_equals_protobufs(void **state)
     for (size_t i = 0; i < ARRAY_LEN(kv_rows); i++) {
         const struct kv_row *r = &kv_rows[i];
         print_message("%s\n", r->name);
-        struct kv_view kv = {slice_str(r->key), r->create, r->mod, r->version, slice_str(r->value), r->lease};
+        struct kv_view kv = {slice_str(r->key), r->create,           r->mod,
+                             r->version,        slice_str(r->value), r->lease};
         struct buf *ours = kv_encode_buf(&kv);
         Mvccpb__KeyValue m = MVCCPB__KEY_VALUE__INIT;
         m.key = (ProtobufCBinaryData){kv.key.len, (uint8_t *)(uintptr_t)kv.key.data};
@@ -139,7 +148,8 @@ static void damaged_key_values_are_refused(void **state)
         {"version as bytes", "\x0a\x01k\x22\x01z", 6, ERR_CORRUPT},
         {"key runs past the end", "\x0a\x05key", 5, ERR_CORRUPT},
         {"cut number", "\x0a\x01k\x10\x85", 5, ERR_CORRUPT},
-        {"eleven-byte number", "\x0a\x01k\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 15, ERR_CORRUPT},
+        {"eleven-byte number", "\x0a\x01k\x10\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 15,
+         ERR_CORRUPT},
         {"an unknown field is skipped", "\x0a\x01k\x38\x05\x42\x02zz", 9, OK},
         {"the last of a field counts", "\x0a\x01j\x0a\x01k", 6, OK},
     };
@@ -168,16 +178,19 @@ static void every_flipped_bit_breaks_the_checksum(void **state)
     assert_int_equal(body.len, kv_encoded_size(&kv));
     for (size_t bit = 0; bit < len * 8; bit++) {
         stored[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        assert_int_equal(record_check(slice_of(key, key_len), slice_of(stored, len), &body), ERR_CORRUPT);
+        assert_int_equal(record_check(slice_of(key, key_len), slice_of(stored, len), &body),
+                         ERR_CORRUPT);
         stored[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
     for (size_t bit = 0; bit < key_len * 8; bit++) {
         key[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        assert_int_equal(record_check(slice_of(key, key_len), slice_of(stored, len), &body), ERR_CORRUPT);
+        assert_int_equal(record_check(slice_of(key, key_len), slice_of(stored, len), &body),
+                         ERR_CORRUPT);
         key[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
     for (size_t n = 0; n < len; n++) {
-        assert_int_equal(record_check(slice_of(key, key_len), slice_of(stored, n), &body), ERR_CORRUPT);
+        assert_int_equal(record_check(slice_of(key, key_len), slice_of(stored, n), &body),
+                         ERR_CORRUPT);
     }
 }
 
