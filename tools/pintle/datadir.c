@@ -1,0 +1,128 @@
+/* datadir.c - see datadir.h. */
+#include "tools/pintle/datadir.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+
+static void mode_text(uint32_t mode, char out[11])
+{
+    static const char letters[] = "rwxrwxrwx";
+    out[0] = 'd';
+    for (unsigned i = 0; i < 9; i++) {
+        out[1 + i] = (mode >> (8 - i) & 1u) != 0 ? letters[i] : '-';
+    }
+    out[10] = '\0';
+}
+
+/* Make `path`, with every folder above it, and see that it can be written to. */
+static enum err make_dir(struct vfs *v, const struct config *c, const char *path, struct err_ctx *ec)
+{
+    char *part = xstrdup(path);
+    enum err e = OK;
+    for (size_t i = 1; e == OK; i++) {
+        if (part[i] != '/' && part[i] != '\0') {
+            continue;
+        }
+        char end = part[i];
+        part[i] = '\0';
+        e = v->ops->mkdir(v, part, ec);
+        e = e == ERR_EXISTS ? OK : e;
+        part[i] = end;
+        if (end == '\0') {
+            break;
+        }
+    }
+    free(part);
+    struct vfs_stat st;
+    if (e == OK) {
+        e = v->ops->stat(v, path, &st, ec);
+    }
+    if (e == OK && !st.is_dir) {
+        return err_set(ec, ERR_INVALID, "%s is not a directory", path);
+    }
+    if (e == OK && (st.mode & 0777u) != 0700u) {
+        char mode[11];
+        mode_text(st.mode, mode);
+        char *text = xasprintf("directory \"%s\" exist, but the permission is \"%s\". The recommended permission is \"-rwx------\" to prevent "
+                               "possible unprivileged access to the data", path, mode);
+        log_warn(c->log, "check file permission", F_STR("error", text));
+        free(text);
+    }
+    char *touch = xasprintf("%s/.touch", path);
+    struct vfs_file *f = NULL;
+    if (e == OK) {
+        e = v->ops->open(v, touch, VFS_CREATE, &f, ec);
+    }
+    if (e == OK) {
+        f->ops->close(f);
+        e = v->ops->unlink(v, touch, ec);
+    }
+    free(touch);
+    return e;
+}
+
+struct listing {
+    const struct config *c;
+    bool member;
+};
+
+static void look(void *arg, const char *name)
+{
+    struct listing *l = arg;
+    if (strcmp(name, "member") == 0) {
+        l->member = true;
+    } else if (strcmp(name, "LOCK") != 0) {
+        log_warn(l->c->log, "found invalid file under data directory", F_STR("filename", name), F_STR("data-dir", l->c->data_dir));
+    }
+}
+
+enum err datadir_open(struct vfs *v, const struct config *c, struct datadir *out, struct err_ctx *ec)
+{
+    out->lock = NULL;
+    enum err e = make_dir(v, c, c->data_dir, ec);
+    if (e != OK) {
+        return err_wrap(ec, e, "cannot access data directory");
+    }
+    char *path = xasprintf("%s/LOCK", c->data_dir);
+    e = v->ops->open(v, path, VFS_CREATE, &out->lock, ec);
+    if (e == OK) {
+        e = out->lock->ops->lock(out->lock, ec);
+    }
+    free(path);
+    if (e != OK) {
+        datadir_close(out);
+        return err_wrap(ec, e, "cannot lock data directory %s", c->data_dir);
+    }
+    struct listing l = {.c = c};
+    e = v->ops->list(v, c->data_dir, look, &l, ec);
+    if (e == OK) {
+        log_info(c->log, l.member ? "server has already been initialized" : "Initialize and start etcd server", F_STR("data-dir", c->data_dir),
+                 F_STR("dir-type", l.member ? "member" : "empty"));
+        path = xasprintf("%s/db", c->snap_dir);
+        struct vfs_stat st;
+        if (v->ops->stat(v, path, &st, ec) == OK) {
+            e = err_set(ec, ERR_FOREIGN, "%s is the store of an etcd server; this version does not take over etcd's data directories", path);
+        }
+        free(path);
+    }
+    path = xasprintf("%s/member", c->data_dir);
+    e = e != OK ? e : err_wrap(ec, make_dir(v, c, path, ec), "cannot access member directory");
+    e = e != OK ? e : err_wrap(ec, make_dir(v, c, c->snap_dir, ec), "cannot write to member directory");
+    e = e != OK ? e : err_wrap(ec, make_dir(v, c, c->wal_dir, ec), "cannot write to WAL directory");
+    free(path);
+    if (e != OK) {
+        datadir_close(out);
+    }
+    return e;
+}
+
+void datadir_close(struct datadir *d)
+{
+    if (d->lock != NULL) {
+        d->lock->ops->close(d->lock);
+        d->lock = NULL;
+    }
+}

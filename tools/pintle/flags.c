@@ -1,0 +1,360 @@
+/* flags.c - see flags.h. */
+#include "tools/pintle/flags.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/assert.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+/* --- values ------------------------------------------------------------------------------------------------- */
+
+static bool parse_bool(const char *text, bool *out)
+{
+    static const char *const yes[] = {"1", "t", "T", "TRUE", "true", "True"};
+    static const char *const no[] = {"0", "f", "F", "FALSE", "false", "False"};
+    for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
+        if (strcmp(text, yes[i]) == 0 || strcmp(text, no[i]) == 0) {
+            *out = strcmp(text, yes[i]) == 0;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Go's base prefixes (0x, 0o, 0b, a leading 0) and underscores between digits. NULL when fine, else Go's reason. */
+static const char *parse_number(const char *text, bool is_signed, uint64_t *out)
+{
+    bool negative = is_signed && *text == '-';
+    if (is_signed && (*text == '-' || *text == '+')) {
+        text++;
+    }
+    unsigned base = 10;
+    if (text[0] == '0' && text[1] != '\0') {
+        char c = (char)tolower((unsigned char)text[1]);
+        base = c == 'x' ? 16 : c == 'b' ? 2 : 8;
+        text += c == 'x' || c == 'b' || c == 'o' ? 2 : 1;
+    }
+    uint64_t v = 0;
+    if (*text == '\0') {
+        return "parse error";
+    }
+    for (; *text != '\0'; text++) {
+        if (*text == '_') {
+            continue;
+        }
+        unsigned d = isdigit((unsigned char)*text) ? (unsigned)(*text - '0') : isalpha((unsigned char)*text) ? (unsigned)(tolower((unsigned char)*text) - 'a' + 10) : 99u;
+        if (d >= base) {
+            return "parse error";
+        }
+        if (__builtin_mul_overflow(v, base, &v) || __builtin_add_overflow(v, d, &v)) {
+            return "value out of range";
+        }
+    }
+    uint64_t limit = negative ? (uint64_t)INT64_MAX + 1u : (uint64_t)INT64_MAX;
+    if (is_signed && v > limit) {
+        return "value out of range";
+    }
+    *out = negative ? 0u - v : v;
+    return NULL;
+}
+
+static void free_urls(char ***urls)
+{
+    for (size_t i = 0; *urls != NULL && (*urls)[i] != NULL; i++) {
+        free((*urls)[i]);
+    }
+    free(*urls);
+    *urls = NULL;
+}
+
+static int compare_strings(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static enum err check_url(const char *url, struct err_ctx *ec)
+{
+    const char *rest = strstr(url, "://");
+    size_t scheme = rest == NULL ? 0 : (size_t)(rest - url);
+    bool http = (scheme == 4 && strncmp(url, "http", 4) == 0) || (scheme == 5 && strncmp(url, "https", 5) == 0);
+    bool local = (scheme == 4 && strncmp(url, "unix", 4) == 0) || (scheme == 5 && strncmp(url, "unixs", 5) == 0);
+    if (!http && !local) {
+        return err_set(ec, ERR_INVALID, "URL scheme must be http, https, unix, or unixs: %s", url);
+    }
+    if (local) {
+        return OK;
+    }
+    const char *host = rest + 3;
+    size_t n = strcspn(host, "/");
+    const char *colon = NULL;
+    for (size_t i = 0; i < n; i++) {
+        colon = host[i] == ':' ? host + i : colon;
+    }
+    if (colon == NULL || (host[0] == '[' && colon > host && colon[-1] != ']')) {
+        return err_set(ec, ERR_INVALID, "URL address does not have the form \"host:port\": %s", url);
+    }
+    if (host[n] != '\0') {
+        return err_set(ec, ERR_INVALID, "URL must not contain a path: %s", url);
+    }
+    return OK;
+}
+
+static enum err parse_urls(const char *text, char ***out, struct err_ctx *ec)
+{
+    size_t cap = 2;
+    for (const char *p = text; *p != '\0'; p++) {
+        cap += *p == ',' ? 1u : 0u;
+    }
+    char **urls = xcalloc(cap, sizeof(*urls));
+    size_t n = 0;
+    for (const char *p = text;;) {
+        size_t len = strcspn(p, ",");
+        const char *from = p;
+        size_t flen = len;
+        while (flen > 0 && isspace((unsigned char)*from)) {
+            from++;
+            flen--;
+        }
+        while (flen > 0 && isspace((unsigned char)from[flen - 1])) {
+            flen--;
+        }
+        urls[n++] = xstrndup(from, flen);
+        enum err e = check_url(urls[n - 1], ec);
+        if (e != OK) {
+            free_urls(&urls);
+            return e;
+        }
+        if (p[len] == '\0') {
+            break;
+        }
+        p += len + 1;
+    }
+    qsort(urls, n, sizeof(*urls), compare_strings);
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (kept > 0 && strcmp(urls[kept - 1], urls[i]) == 0) {
+            free(urls[i]);
+        } else {
+            urls[kept++] = urls[i];
+        }
+    }
+    urls[kept] = NULL;
+    *out = urls;
+    return OK;
+}
+
+static bool is_choice(const char *choices, const char *text)
+{
+    size_t len = strlen(text);
+    for (const char *p = choices;; p++) {
+        size_t n = strcspn(p, ",");
+        if (n == len && strncmp(p, text, n) == 0) {
+            return true;
+        }
+        p += n;
+        if (*p == '\0') {
+            return false;
+        }
+    }
+}
+
+/* Set from text; *reason is Go's when it does not fit. */
+static bool set_value(const struct flag *f, struct flag_value *v, const char *text, const char **reason, struct err_ctx *ec)
+{
+    *reason = "parse error";
+    switch (f->type) {
+    case FLAG_STRING:
+        break;
+    case FLAG_BOOL:
+    case FLAG_IGNORED:
+        if (!parse_bool(text, &v->b) && f->type == FLAG_BOOL) {
+            return false;
+        }
+        break;
+    case FLAG_UINT:
+    case FLAG_INT: {
+        uint64_t n = 0;
+        const char *why = parse_number(text, f->type == FLAG_INT, &n);
+        if (why != NULL) {
+            *reason = why;
+            return false;
+        }
+        v->u = n;
+        v->i = (int64_t)n;
+        break;
+    }
+    case FLAG_DURATION:
+        if (go_duration_parse(text, &v->i) != OK) {
+            return false;
+        }
+        break;
+    case FLAG_URLS:
+        if (text[0] == '\0') {
+            return true; /* an empty list leaves the default in effect */
+        }
+        {
+            char **urls = NULL;
+            if (parse_urls(text, &urls, ec) != OK) {
+                *reason = ec->text;
+                return false;
+            }
+            free_urls(&v->urls);
+            v->urls = urls;
+        }
+        break;
+    case FLAG_ENUM:
+        if (!is_choice(f->choices, text)) {
+            *reason = "invalid value";
+            return false;
+        }
+        break;
+    }
+    v->text = text;
+    return true;
+}
+
+/* --- the set -------------------------------------------------------------------------------------------------- */
+
+void flag_set_init(struct flag_set *s, const struct flag *flags)
+{
+    s->flags = flags;
+    s->n = 0;
+    while (flags[s->n].name != NULL) {
+        s->n++;
+    }
+    s->values = xcalloc(s->n, sizeof(*s->values));
+    for (size_t i = 0; i < s->n; i++) {
+        struct err_ctx ec;
+        const char *reason;
+        s->values[i].text = "";
+        if (flags[i].type != FLAG_IGNORED && !(flags[i].type == FLAG_ENUM && flags[i].fallback[0] == '\0')) {
+            ASSERT(set_value(&flags[i], &s->values[i], flags[i].fallback, &reason, &ec));
+        }
+    }
+}
+
+void flag_set_deinit(struct flag_set *s)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        free_urls(&s->values[i].urls);
+    }
+    free(s->values);
+    s->values = NULL;
+}
+
+static size_t find(const struct flag_set *s, const char *name, size_t len)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        if (strlen(s->flags[i].name) == len && strncmp(s->flags[i].name, name, len) == 0) {
+            return i;
+        }
+    }
+    return s->n;
+}
+
+struct flag_value *flag_get(struct flag_set *s, const char *name)
+{
+    size_t i = find(s, name, strlen(name));
+    ASSERT(i < s->n);
+    return &s->values[i];
+}
+
+enum flag_outcome flag_set_parse(struct flag_set *s, int argc, char **argv, const char **rest, struct err_ctx *ec)
+{
+    *rest = NULL;
+    for (int i = 1; i < argc; i++) {
+        const char *word = argv[i];
+        if (word[0] != '-' || word[1] == '\0') {
+            *rest = word;
+            return FLAGS_OK;
+        }
+        const char *name = word + (word[1] == '-' ? 2 : 1);
+        if (name[0] == '\0') {
+            *rest = i + 1 < argc ? argv[i + 1] : NULL;
+            return FLAGS_OK;
+        }
+        if (name[0] == '-' || name[0] == '=') {
+            (void)err_set(ec, ERR_INVALID, "bad flag syntax: %s", word);
+            return FLAGS_ERROR;
+        }
+        size_t len = strcspn(name, "=");
+        size_t k = find(s, name, len);
+        if (k == s->n) {
+            if ((len == 1 && name[0] == 'h') || (len == 4 && strncmp(name, "help", 4) == 0)) {
+                return FLAGS_HELP;
+            }
+            (void)err_set(ec, ERR_INVALID, "flag provided but not defined: -%.*s", (int)len, name);
+            return FLAGS_ERROR;
+        }
+        const struct flag *f = &s->flags[k];
+        bool boolean = f->type == FLAG_BOOL || f->type == FLAG_IGNORED;
+        const char *text = name[len] == '=' ? name + len + 1 : boolean ? "true" : NULL;
+        if (text == NULL && ++i < argc) {
+            text = argv[i];
+        }
+        if (text == NULL) {
+            (void)err_set(ec, ERR_INVALID, "flag needs an argument: -%s", f->name);
+            return FLAGS_ERROR;
+        }
+        struct err_ctx inner = {{0}};
+        const char *reason = NULL;
+        if (!set_value(f, &s->values[k], text, &reason, &inner)) {
+            (void)err_set(ec, ERR_INVALID, "invalid %svalue \"%s\" for %s-%s: %s", boolean ? "boolean " : "", text, boolean ? "" : "flag ", f->name, reason);
+            return FLAGS_ERROR;
+        }
+        s->values[k].given = true;
+    }
+    return FLAGS_OK;
+}
+
+static size_t find_variable(const struct flag_set *s, const char *variable, size_t len)
+{
+    for (size_t i = 0; i < s->n; i++) {
+        const char *name = s->flags[i].name;
+        size_t k = 0;
+        while (k < len && name[k] != '\0' && variable[k] == (name[k] == '-' ? '_' : (char)toupper((unsigned char)name[k]))) {
+            k++;
+        }
+        if (k == len && name[k] == '\0' && s->flags[i].type != FLAG_IGNORED) {
+            return i;
+        }
+    }
+    return s->n;
+}
+
+enum err flag_set_environment(struct flag_set *s, char **environ_list, void (*each)(void *arg, const char *entry, bool known), void *arg,
+                              struct err_ctx *ec)
+{
+    for (char **p = environ_list; *p != NULL; p++) {
+        if (strncmp(*p, "ETCD_", 5) != 0) {
+            continue;
+        }
+        const char *equals = strchr(*p, '=');
+        size_t len = equals == NULL ? strlen(*p) : (size_t)(equals - *p);
+        const char *text = equals == NULL ? "" : equals + 1;
+        size_t k = find_variable(s, *p + 5, len - 5);
+        if (k == s->n) {
+            each(arg, *p, false);
+            continue;
+        }
+        if (text[0] == '\0' || strcmp(s->flags[k].name, "version") == 0) {
+            continue;
+        }
+        if (s->values[k].given) {
+            return err_set(ec, ERR_EXISTS, "%.*s", (int)len, *p);
+        }
+        struct err_ctx inner = {{0}};
+        const char *reason = NULL;
+        if (!set_value(&s->flags[k], &s->values[k], text, &reason, &inner)) {
+            return err_set(ec, ERR_INVALID, "invalid value \"%s\" for %.*s: %s", text, (int)len, *p, reason);
+        }
+        s->values[k].from_env = true;
+        each(arg, *p, true);
+    }
+    return OK;
+}

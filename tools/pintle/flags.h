@@ -1,0 +1,71 @@
+/* flags.h - command lines by Go's rules, and their ETCD_ environment.
+ *
+ * What        A table of flags with types and defaults; parsing of argv and environment into values, with the texts of Go's flag package.
+ * Callers     tools/pintle/config.c.   Thread  main.
+ * Source      etcd-server.md 1.1, 1.2.
+ */
+#ifndef TOOLS_PINTLE_FLAGS_H
+#define TOOLS_PINTLE_FLAGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+enum flag_type {
+    FLAG_STRING,
+    FLAG_BOOL,
+    FLAG_UINT,     /* 64 bits */
+    FLAG_INT,      /* 64 bits, signed */
+    FLAG_DURATION, /* nanoseconds */
+    FLAG_URLS,     /* a list of URLs, sorted, each once */
+    FLAG_ENUM,     /* one of `choices` */
+    FLAG_IGNORED   /* accepted like a boolean, means nothing */
+};
+
+enum flag_support {
+    FLAG_WORKS,
+    FLAG_ACCEPTED, /* parsed and checked; has no effect in this version, which the log says when it is set */
+    FLAG_REFUSED   /* parsed; ignoring it would be unsafe or misleading, so that the server does not start with it set */
+};
+
+struct flag {
+    const char *name;
+    enum flag_type type;
+    const char *fallback; /* the default, as text */
+    enum flag_support support;
+    const char *choices; /* ENUM: comma list */
+    const char *help;
+};
+
+struct flag_value {
+    const char *text; /* as given, or the default; owned by the set when given */
+    bool given;       /* on the command line */
+    bool from_env;
+    bool b;
+    uint64_t u;
+    int64_t i;
+    char **urls; /* URLS: NULL-terminated, owned */
+};
+
+struct flag_set {
+    const struct flag *flags; /* ends with name NULL */
+    struct flag_value *values; /* owned, one per flag */
+    size_t n;
+};
+
+void flag_set_init(struct flag_set *s, const struct flag *flags);
+void flag_set_deinit(struct flag_set *s);
+struct flag_value *flag_get(struct flag_set *s, const char *name); /* the flag exists */
+
+enum flag_outcome { FLAGS_OK, FLAGS_HELP, FLAGS_ERROR };
+/* Parse argv[1..]. *rest is the first word that is no flag, or NULL. On FLAGS_ERROR `ec` holds Go's line. */
+enum flag_outcome flag_set_parse(struct flag_set *s, int argc, char **argv, const char **rest, struct err_ctx *ec);
+
+/* Take ETCD_* variables. `each` is called for every one: `known` says whether there is such a flag; a variable that a flag of
+ * the command line shadows gives ERR_EXISTS with the variable's name in `ec`; a bad value ERR_INVALID with etcd's line. */
+MUST_CHECK enum err flag_set_environment(struct flag_set *s, char **environ_list, void (*each)(void *arg, const char *entry, bool known), void *arg,
+                                         struct err_ctx *ec);
+
+#endif
