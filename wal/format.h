@@ -26,7 +26,12 @@
 #define WAL_HARD_STATE_BYTES 8u  /* payload: the vote */
 #define WAL_ALIGN 8u
 
-enum wal_kind { WAL_KIND_BATCH = 1, WAL_KIND_ENTRY = 2, WAL_KIND_HARD_STATE = 3 };
+enum wal_kind {
+    WAL_KIND_BATCH = 1,
+    WAL_KIND_ENTRY = 2,
+    WAL_KIND_HARD_STATE = 3,
+    WAL_KIND_PAD = 4, /* zeroes up to the next page, in a mark */
+};
 
 struct wal_segment_head {
     uint64_t sequence;

@@ -157,7 +157,7 @@ static enum err replay_all(struct wal *w, const struct wal_names *names, struct 
         w->last = r->last;
         w->hard_state = r->hard_state;
         w->has_hard_state = r->has_hard_state;
-        w->filled = (w->offset + 4095u) & ~(uint64_t)4095u;
+        w->filled = wal_page_align(w->offset);
     }
     free(heads);
     return e;
@@ -186,9 +186,9 @@ static enum err rewrite(struct wal *w, uint64_t from, struct err_ctx *ec)
 }
 
 /* Make what was replayed durable, and end it with a mark. */
-static enum err settle(struct wal *w, uint64_t last_batch, struct err_ctx *ec)
+static enum err settle(struct wal *w, const struct wal_replay *r, struct err_ctx *ec)
 {
-    enum err e = last_batch == 0 ? OK : rewrite(w, last_batch, ec);
+    enum err e = r->last_batch == 0 ? OK : rewrite(w, r->last_batch, ec);
     if (e == OK) {
         e = w->file->ops->sync(w->file, ec);
     }
@@ -199,9 +199,7 @@ static enum err settle(struct wal *w, uint64_t last_batch, struct err_ctx *ec)
         return e;
     }
     w->durable = w->offset;
-    e = wal_write_batch(w, &(struct wal_batch){0}, true, ec);
-    w->marked = w->offset;
-    return e;
+    return wal_write_mark(w, !r->ends_in_mark, ec);
 }
 
 static enum err open_log(struct wal *w, const struct wal_visitor *visit, struct err_ctx *ec)
@@ -223,7 +221,7 @@ static enum err open_log(struct wal *w, const struct wal_visitor *visit, struct 
         e = wal_clean(w, &names, ec);
     }
     if (e == OK) {
-        e = settle(w, r.last_batch, ec);
+        e = settle(w, &r, ec);
     }
     wal_names_deinit(&names);
     return e;

@@ -99,7 +99,7 @@ static const char *check_batch(const uint8_t *p, uint64_t bytes, uint32_t n_reco
         if (reason != NULL) {
             return reason;
         }
-        if (n > 0 && r.kind != WAL_KIND_ENTRY && r.kind != WAL_KIND_HARD_STATE) {
+        if (n > 0 && (r.kind <= WAL_KIND_BATCH || r.kind > WAL_KIND_PAD)) {
             return "record head: unknown kind";
         }
         if (r.kind == WAL_KIND_HARD_STATE && r.length != WAL_RECORD_HEAD_BYTES + WAL_HARD_STATE_BYTES) {
@@ -148,14 +148,14 @@ static enum err visit_batch(struct wal_replay *r, const uint8_t *p, const struct
         struct wal_record record;
         ASSERT(wal_record_head_check(p + at, b->bytes - at, &record) == NULL);
         const uint8_t *payload = p + at + WAL_RECORD_HEAD_BYTES;
-        enum err e;
+        enum err e = OK;
         if (record.kind == WAL_KIND_ENTRY) {
             if (record.index == 0 || record.index > r->last.index + 1) {
                 *reason = "entry: a gap in the indexes";
                 return OK;
             }
             e = visit_entry(r, &record, payload);
-        } else {
+        } else if (record.kind == WAL_KIND_HARD_STATE) {
             struct wal_hard_state hs = {record.term, wal_get_u64(payload), record.index};
             e = visit_hard_state(r, &hs);
         }
@@ -212,6 +212,7 @@ static enum err read_batch(struct wal_replay *r, struct window *w, const struct 
     r->chain = b.record.chain;
     e = visit_batch(r, p, &b, reason);
     *senseless = *reason != NULL;
+    r->ends_in_mark = b.n_records == 0;
     *bytes = b.bytes;
     return e;
 }
@@ -268,6 +269,7 @@ enum err wal_replay_segment(struct wal_replay *r, const struct wal_replay_segmen
 {
     struct window w = {.file = args->file};
     r->last_batch = 0;
+    r->ends_in_mark = false;
     enum err e = args->file->ops->size(args->file, &w.size, ec);
     if (e == OK && args->head->has_hard_state) {
         e = visit_hard_state(r, &args->head->hard_state);

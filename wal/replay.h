@@ -22,6 +22,7 @@ struct wal_replay {
     struct wal_hard_state hard_state;
     bool has_hard_state;
     uint64_t last_batch; /* offset of the last sound batch in the segment read last; 0: none */
+    bool ends_in_mark;   /* that batch holds no record */
 };
 
 struct wal_replay_segment_args {

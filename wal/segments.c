@@ -15,9 +15,8 @@
 #include "base/assert.h"
 #include "base/mem.h"
 
-#define PAGE_BYTES 4096u
-#define FILL_STEP_PAGES (WAL_FILL_STEP_BYTES / PAGE_BYTES)
-static const uint8_t zero_page[PAGE_BYTES];
+#define FILL_STEP_PAGES (WAL_FILL_STEP_BYTES / WAL_PAGE_BYTES)
+static const uint8_t zero_page[WAL_PAGE_BYTES];
 
 struct wal *wal_alloc(const struct wal_config *cfg)
 {
@@ -292,7 +291,7 @@ static enum err fill_step(struct wal *w, struct vfs_file *f, uint64_t *filled, u
     uint64_t bytes = 0;
     int n = 0;
     while (n < (int)FILL_STEP_PAGES && bytes < left) {
-        size_t len = left - bytes < PAGE_BYTES ? (size_t)(left - bytes) : PAGE_BYTES;
+        size_t len = left - bytes < WAL_PAGE_BYTES ? (size_t)(left - bytes) : WAL_PAGE_BYTES;
         iov[n++] = (struct iovec){(void *)(uintptr_t)zero_page, len};
         bytes += len;
     }

@@ -17,6 +17,8 @@
 #define COPY_MAX 2048u                   /* larger payloads are not copied */
 #define STAGE_KEPT_BYTES (1024u * 1024u) /* a larger staging buffer is given back after its batch */
 
+static const uint8_t zero_page[WAL_PAGE_BYTES];
+
 static enum err is_broken(const struct wal *w, struct err_ctx *ec)
 {
     return w->broken ? err_set(ec, ERR_IO, "log in %s: failed before and must be reopened", w->dir) : OK;
@@ -184,29 +186,33 @@ static void add_record(struct layout *l, struct wal_record *r, struct slice payl
     add_payload(l, payload);
 }
 
-static void add_batch_head(struct layout *l, const struct wal_batch *batch, uint64_t bytes)
+/* Add the head of a batch of `bytes` bytes at `offset`; the last entry is the log's behind that batch. */
+static void add_batch_head(struct layout *l, uint64_t offset, uint64_t bytes, size_t n_records, uint64_t last_index,
+                           uint64_t last_term)
 {
     struct wal *w = l->w;
-    bool empty = batch->n_entries == 0;
     struct wal_batch_head b = {
-        .record.index = empty ? w->last.index : batch->entries[batch->n_entries - 1].index,
-        .record.term = empty ? w->last.term : batch->entries[batch->n_entries - 1].term,
+        .record.index = last_index,
+        .record.term = last_term,
         .segment = w->chain_start,
         .sequence = w->segments[w->n_segments - 1].sequence,
-        .offset = w->offset,
+        .offset = offset,
         .bytes = bytes,
         .durable = w->durable,
-        .n_records = (uint32_t)(batch->n_entries + (batch->has_hard_state ? 1 : 0)),
+        .n_records = (uint32_t)n_records,
     };
-    wal_batch_head_encode(&b, l->chain, w->stage.data);
+    wal_batch_head_encode(&b, l->chain, w->stage.data + w->stage.len);
     l->chain = b.record.chain;
-    w->stage.len = WAL_BATCH_HEAD_BYTES;
+    w->stage.len += WAL_BATCH_HEAD_BYTES;
 }
 
 /* Put the batch together in w->stage and w->iov. Room is reserved first, so that pointers into it stay. */
 static void lay_out(struct layout *l, const struct wal_batch *batch, uint64_t bytes, struct wal_position *last)
 {
-    add_batch_head(l, batch, bytes);
+    const struct wal_entry *end = batch->n_entries == 0 ? NULL : &batch->entries[batch->n_entries - 1];
+    size_t n_records = batch->n_entries + (batch->has_hard_state ? 1 : 0);
+    add_batch_head(l, l->w->offset, bytes, n_records, end == NULL ? last->index : end->index,
+                   end == NULL ? last->term : end->term);
     if (batch->has_hard_state) {
         const struct wal_hard_state *hs = &batch->hard_state;
         uint8_t vote[WAL_HARD_STATE_BYTES];
@@ -230,9 +236,10 @@ static void lay_out(struct layout *l, const struct wal_batch *batch, uint64_t by
 
 /* ---- writing ---- */
 
-static enum err write_and_sync(struct wal *w, size_t n_iov, bool sync, struct err_ctx *ec)
+/* Write the laid out `bytes` at the end of the log, and sync. */
+static enum err write_and_sync(struct wal *w, const struct layout *l, uint64_t bytes, bool sync, struct err_ctx *ec)
 {
-    enum err e = w->file->ops->pwritev(w->file, w->iov, (int)n_iov, w->offset, ec);
+    enum err e = w->file->ops->pwritev(w->file, w->iov, (int)l->n_iov, w->offset, ec);
     w->last_sync_ns = 0;
     if (e == OK && sync) {
         uint64_t began = clock_now_ns(clock_real());
@@ -240,7 +247,16 @@ static enum err write_and_sync(struct wal *w, size_t n_iov, bool sync, struct er
         w->last_sync_ns = clock_now_ns(clock_real()) - began;
         w->synced_batches++;
     }
-    return e;
+    if (e != OK) {
+        w->broken = true;
+        return e;
+    }
+    w->offset += bytes;
+    w->durable = sync ? w->offset : w->durable;
+    w->filled = w->filled > w->offset ? w->filled : wal_page_align(w->offset);
+    w->chain = l->chain;
+    w->written_bytes += bytes;
+    return OK;
 }
 
 /* Begin a new segment when the batch asks for it or does not fit any more. */
@@ -260,7 +276,19 @@ static enum err make_room(struct wal *w, const struct wal_batch *batch, uint64_t
     return OK;
 }
 
-enum err wal_write_batch(struct wal *w, const struct wal_batch *batch, bool force_sync, struct err_ctx *ec)
+/* Room for a layout, reserved first so that pointers into the staging buffer stay. */
+static struct layout begin_layout(struct wal *w, size_t staged, size_t n_large)
+{
+    bytes_reset(&w->stage);
+    (void)bytes_reserve(&w->stage, staged);
+    if (w->cap_iov < 2 * n_large + 1) {
+        w->cap_iov = 2 * n_large + 1;
+        w->iov = xrealloc(w->iov, w->cap_iov * sizeof *w->iov);
+    }
+    return (struct layout){.w = w, .chain = w->chain};
+}
+
+static enum err write_batch(struct wal *w, const struct wal_batch *batch, struct err_ctx *ec)
 {
     ASSERT(batch->n_entries < UINT32_MAX / 4);
     uint64_t bytes;
@@ -274,34 +302,45 @@ enum err wal_write_batch(struct wal *w, const struct wal_batch *batch, bool forc
     if (e != OK) {
         return e;
     }
-    bytes_reset(&w->stage);
-    (void)bytes_reserve(&w->stage, staged);
-    if (w->cap_iov < 2 * n_large + 1) {
-        w->cap_iov = 2 * n_large + 1;
-        w->iov = xrealloc(w->iov, w->cap_iov * sizeof *w->iov);
-    }
-    struct layout l = {.w = w, .chain = w->chain};
+    struct layout l = begin_layout(w, staged, n_large);
     struct wal_position last = w->last;
     lay_out(&l, batch, bytes, &last);
-    bool sync = force_sync || !w->no_sync;
-    e = broke(w, write_and_sync(w, l.n_iov, sync, ec));
+    e = write_and_sync(w, &l, bytes, !w->no_sync, ec);
     if (w->stage.cap > STAGE_KEPT_BYTES) {
         bytes_deinit(&w->stage);
     }
     if (e != OK) {
         return e;
     }
-    w->offset += bytes;
-    w->durable = sync ? w->offset : w->durable;
-    w->filled = w->filled > w->offset ? w->filled : (w->offset + 4095u) & ~(uint64_t)4095u;
-    w->chain = l.chain;
     w->last = last;
-    w->written_bytes += bytes;
     if (batch->has_hard_state) {
         w->hard_state = batch->hard_state;
         w->has_hard_state = true;
     }
     return OK;
+}
+
+enum err wal_write_mark(struct wal *w, bool apart, struct err_ctx *ec)
+{
+    ASSERT(w->durable == w->offset);
+    if (w->offset >= w->segment_bytes) { /* the new segment's head is the mark */
+        enum err e = wal_begin_segment(w, w->segments[w->n_segments - 1].sequence + 1, w->last.index + 1, false, ec);
+        return broke(w, e);
+    }
+    struct layout l = begin_layout(w, WAL_PAGE_BYTES, 1);
+    uint64_t bare = w->offset;
+    if (apart) {
+        uint64_t least = WAL_BATCH_HEAD_BYTES + WAL_RECORD_HEAD_BYTES;
+        bare = wal_page_align(w->offset + least);
+        struct wal_record r = {.kind = WAL_KIND_PAD};
+        add_batch_head(&l, w->offset, bare - w->offset, 1, w->last.index, w->last.term);
+        add_record(&l, &r, slice_of(zero_page, (size_t)(bare - w->offset - least)));
+    }
+    add_batch_head(&l, bare, WAL_BATCH_HEAD_BYTES, 0, w->last.index, w->last.term);
+    end_run(&l);
+    enum err e = write_and_sync(w, &l, bare + WAL_BATCH_HEAD_BYTES - w->offset, true, ec);
+    w->marked = w->offset;
+    return e;
 }
 
 enum err wal_append(struct wal *w, const struct wal_batch *batch, struct wal_position *last, struct err_ctx *ec)
@@ -311,7 +350,7 @@ enum err wal_append(struct wal *w, const struct wal_batch *batch, struct wal_pos
         return e;
     }
     if (batch->has_hard_state || batch->n_entries > 0 || batch->restart_at != 0) {
-        e = wal_write_batch(w, batch, false, ec);
+        e = write_batch(w, batch, ec);
         w->prepare_refused = false;
     }
     if (e != OK) {
@@ -345,7 +384,7 @@ void wal_close(struct wal **w)
     if (!l->broken && !l->no_sync && l->marked != l->offset) {
         /* A mark behind the last batch tells the next wal_open that damage to it is not a torn tail.
          * Without it nothing is lost but that knowledge. */
-        (void)!wal_write_batch(l, &(struct wal_batch){0}, true, NULL);
+        (void)!wal_write_mark(l, true, NULL);
     }
     wal_free(w);
 }

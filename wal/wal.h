@@ -61,7 +61,8 @@ struct wal_position {
 };
 
 /* What one fsync covers: first the hard state (when has_hard_state), then the entries. Within a batch, too, an
- * entry may step back and replace what came before it. After a crash all of a batch is there, or nothing. */
+ * entry may step back and replace what came before it. After a crash all of a batch is there, or nothing; of one
+ * with restart_at there may also be the restart and the hard state alone. */
 struct wal_batch {
     bool has_hard_state;
     struct wal_hard_state hard_state;

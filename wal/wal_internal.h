@@ -18,6 +18,7 @@
 #define WAL_SPARES_MAX 2u                  /* released segments kept for writing again */
 #define WAL_FILL_STEP_BYTES (256u * 1024u) /* zeroes written and synced by one wal_prepare */
 #define WAL_FILL_AHEAD_BYTES (4u * 1024u * 1024u) /* zeroes kept ready before the end of the log */
+#define WAL_PAGE_BYTES 4096u               /* what a disk may lose at once, and what is filled ahead */
 #define WAL_RELEASES_PER_CALL 4u           /* each takes a rename or unlink and a sync of the folder */
 
 struct wal_segment {
@@ -44,7 +45,7 @@ struct wal {
     uint64_t offset;       /* where the next batch goes */
     uint64_t durable;
     uint64_t filled; /* the file's blocks are written up to here */
-    uint64_t marked; /* `offset` after the last batch, if that was a mark; else 0 */
+    uint64_t marked; /* `offset` after the last mark; the log ends in one when they are equal */
 
     uint64_t chain;
     struct wal_position last;
@@ -66,6 +67,11 @@ struct wal {
     uint64_t written_bytes;
     uint64_t last_sync_ns;
 };
+
+static inline uint64_t wal_page_align(uint64_t n)
+{
+    return (n + (WAL_PAGE_BYTES - 1)) & ~(uint64_t)(WAL_PAGE_BYTES - 1);
+}
 
 /* segments.c */
 
@@ -89,7 +95,9 @@ MUST_CHECK enum err wal_clean(struct wal *w, const struct wal_names *names, stru
 
 /* wal.c */
 
-/* Write one batch; `force_sync` overrides no_sync. An empty batch is a mark: it says that all before it is durable. */
-MUST_CHECK enum err wal_write_batch(struct wal *w, const struct wal_batch *batch, bool force_sync, struct err_ctx *ec);
+/* Write and sync a mark, a batch without content: it says that all before it is durable. With `apart` a second one
+ * follows in the next page, so that no single lost page takes the last entries and every mark away. The log is durable
+ * already. */
+MUST_CHECK enum err wal_write_mark(struct wal *w, bool apart, struct err_ctx *ec);
 
 #endif
