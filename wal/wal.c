@@ -6,6 +6,7 @@
  */
 #include "wal/wal.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
@@ -124,29 +125,33 @@ static size_t entry_bytes(const struct wal_entry *e)
     return e->data == NULL ? 0 : e->data->len;
 }
 
-/* Bytes of the batch in the file, and those of them that go through the staging buffer. */
-static enum err measure(const struct wal_batch *batch, uint64_t *bytes, size_t *staged, size_t *n_large,
-                        struct err_ctx *ec)
+struct sizes {
+    uint64_t bytes; /* of the batch in the file */
+    size_t staged;  /* of them, those that go through the staging buffer */
+    size_t n_large; /* payloads that do not */
+};
+
+static enum err measure(const struct wal_batch *batch, struct sizes *out, struct err_ctx *ec)
 {
-    *bytes = WAL_BATCH_HEAD_BYTES;
-    *n_large = 0;
+    struct sizes z = {.bytes = WAL_BATCH_HEAD_BYTES};
     uint64_t unstaged = 0;
     if (batch->has_hard_state) {
-        *bytes += WAL_RECORD_HEAD_BYTES + WAL_HARD_STATE_BYTES;
+        z.bytes += WAL_RECORD_HEAD_BYTES + WAL_HARD_STATE_BYTES;
     }
     for (size_t i = 0; i < batch->n_entries; i++) {
         size_t len = entry_bytes(&batch->entries[i]);
         if (len > WAL_RECORD_BYTES_MAX - WAL_RECORD_HEAD_BYTES || batch->entries[i].type > UINT16_MAX) {
-            return err_set(ec, ERR_LIMIT, "entry %llu of %zu bytes, type %u",
-                           (unsigned long long)batch->entries[i].index, len, batch->entries[i].type);
+            return err_set(ec, ERR_LIMIT, "entry %" PRIu64 " of %zu bytes, type %" PRIu32, batch->entries[i].index, len,
+                           batch->entries[i].type);
         }
-        *bytes += wal_align(WAL_RECORD_HEAD_BYTES + len);
+        z.bytes += wal_align(WAL_RECORD_HEAD_BYTES + len);
         if (len > COPY_MAX) {
             unstaged += len;
-            *n_large += 1;
+            z.n_large++;
         }
     }
-    *staged = (size_t)(*bytes - unstaged);
+    z.staged = (size_t)(z.bytes - unstaged);
+    *out = z;
     return OK;
 }
 
@@ -291,21 +296,19 @@ static struct layout begin_layout(struct wal *w, size_t staged, size_t n_large)
 static enum err write_batch(struct wal *w, const struct wal_batch *batch, struct err_ctx *ec)
 {
     ASSERT(batch->n_entries < UINT32_MAX / 4);
-    uint64_t bytes;
-    size_t staged;
-    size_t n_large;
-    enum err e = measure(batch, &bytes, &staged, &n_large, ec);
+    struct sizes z = {0};
+    enum err e = measure(batch, &z, ec);
     if (e != OK) {
         return e;
     }
-    e = broke(w, make_room(w, batch, bytes, ec));
+    e = broke(w, make_room(w, batch, z.bytes, ec));
     if (e != OK) {
         return e;
     }
-    struct layout l = begin_layout(w, staged, n_large);
+    struct layout l = begin_layout(w, z.staged, z.n_large);
     struct wal_position last = w->last;
-    lay_out(&l, batch, bytes, &last);
-    e = write_and_sync(w, &l, bytes, !w->no_sync, ec);
+    lay_out(&l, batch, z.bytes, &last);
+    e = write_and_sync(w, &l, z.bytes, !w->no_sync, ec);
     if (w->stage.cap > STAGE_KEPT_BYTES) {
         bytes_deinit(&w->stage);
     }
