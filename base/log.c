@@ -34,17 +34,14 @@
 static const char *const level_names[N_LEVELS] = {"debug",  "info",  "warn", "error",
                                                   "dpanic", "panic", "fatal"};
 
-struct sample_slot {
-    _Atomic uint64_t second; /* monotonic second + 1 that n_lines belongs to; 0 at the start */
-    _Atomic uint64_t n_lines;
-};
-
 struct logger {
     int fd;                   /* borrowed */
     enum log_format format;
     const struct clock *clock;
     _Atomic int min;
-    struct sample_slot slots[N_LEVELS][SAMPLE_SLOTS];
+    /* The monotonic second in the high half, the lines counted in it in the low half: one word, so
+     * that no line is lost or counted twice when threads meet at the turn of a second. */
+    _Atomic uint64_t slots[N_LEVELS][SAMPLE_SLOTS];
 };
 
 struct logger *log_create(int fd, enum log_level min, enum log_format format,
@@ -87,20 +84,20 @@ enum err log_level_parse(const char *name, enum log_level *out)
     return ERR_INVALID;
 }
 
-/* Whether this line of its second is to be written. Threads that meet at the turn of a second may
- * count a line to the wrong one; that is harmless, so relaxed order does. */
+/* Whether this line of its second is to be written. */
 static bool sample(struct logger *l, enum log_level level, const char *msg)
 {
     uint64_t hash = hash64(msg, strlen(msg));
-    struct sample_slot *slot = &l->slots[(unsigned)level][hash % SAMPLE_SLOTS];
-    uint64_t second = clock_now_ns(l->clock) / NS_PER_S + 1;
-    uint64_t seen = atomic_load_explicit(&slot->second, memory_order_relaxed);
-    if (seen != second && atomic_compare_exchange_strong_explicit(&slot->second, &seen, second,
-                                                                  memory_order_relaxed,
-                                                                  memory_order_relaxed)) {
-        atomic_store_explicit(&slot->n_lines, 0, memory_order_relaxed);
-    }
-    uint64_t n = atomic_fetch_add_explicit(&slot->n_lines, 1, memory_order_relaxed) + 1;
+    _Atomic uint64_t *slot = &l->slots[(unsigned)level][hash % SAMPLE_SLOTS];
+    uint64_t second = clock_now_ns(l->clock) / NS_PER_S << 32;
+    uint64_t seen = atomic_load_explicit(slot, memory_order_relaxed);
+    uint64_t counted;
+    do {
+        uint64_t n_before = (seen & ~(uint64_t)UINT32_MAX) == second ? seen & UINT32_MAX : 0;
+        counted = second | (n_before + (n_before < UINT32_MAX ? 1u : 0u));
+    } while (!atomic_compare_exchange_weak_explicit(slot, &seen, counted, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    uint64_t n = counted & UINT32_MAX;
     return n <= SAMPLE_FIRST || (n - SAMPLE_FIRST) % SAMPLE_EACH == 0;
 }
 

@@ -45,7 +45,8 @@ struct log_field {
 
 struct logger;
 
-/* Writes to `fd` (borrowed). */
+/* Writes to `fd` (borrowed): a pipe, a terminal, or a file opened with O_APPEND, else lines of several
+ * threads may overwrite each other. */
 struct logger *log_create(int fd, enum log_level min, enum log_format format, const struct clock *clock);
 void log_destroy(struct logger **l);
 void log_set_level(struct logger *l, enum log_level min); /* at run time, any thread */

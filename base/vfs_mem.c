@@ -415,6 +415,7 @@ void vfs_mem_crash(struct vfs *v, uint64_t seed)
 {
     ASSERT(v->ops == &mem_ops);
     struct mem_disk *d = disk_of(v);
+    lock(d);
     mem_names_crash(d, seed);
     d->n_crashes++;
     unlock(d);

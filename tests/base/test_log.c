@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -48,6 +49,7 @@ static struct fake *setup(enum log_level min, enum log_format format)
     f->clock = (struct clock){fake_monotonic, fake_wall, f};
     f->fd = memfd_create("log", MFD_CLOEXEC);
     assert_true(f->fd >= 0);
+    assert_int_equal(fcntl(f->fd, F_SETFL, O_APPEND), 0);
     f->l = log_create(f->fd, min, format, &f->clock);
     return f;
 }
