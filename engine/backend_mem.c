@@ -9,8 +9,9 @@
  * What a power cut leaves is the newest version or the one before it, as with LMDB in
  * MDB_NOMETASYNC:
  *
- *     before ── commit ──► newest ── begin, put, del ──► working ── commit ──► (before = newest,
- * newest = working)
+ *     before ── commit ──► newest ── begin, put, del ──► working
+ *
+ * At the next commit `newest` becomes `before`, and `working` becomes `newest`.
  *
  * The size follows LMDB's habit: it grows to the high-water mark and shrinks only by
  * defragmentation.
