@@ -1,0 +1,223 @@
+/* rules.c - the table of allowed differences. Each row is as narrow as its reason allows. */
+#include "rules.h"
+
+#include "base/assert.h"
+
+#define TTL_TOLERANCE_S 60
+
+static bool always(const struct rules_context *c, const struct field_value *oracle,
+                   const struct field_value *subject)
+{
+    (void)c;
+    (void)oracle;
+    (void)subject;
+    return true;
+}
+
+static bool oracle_lacks(const struct rules_context *c, const struct field_value *oracle,
+                         const struct field_value *subject)
+{
+    (void)c;
+    return (!oracle->present || (oracle->number == 0 && oracle->bytes.len == 0)) &&
+           subject->present;
+}
+
+static bool in_alarm_reply(const struct rules_context *c, const struct field_value *oracle,
+                           const struct field_value *subject)
+{
+    return oracle_lacks(c, oracle, subject);
+}
+
+static bool nearly(const struct rules_context *c, const struct field_value *oracle,
+                   const struct field_value *subject)
+{
+    (void)c;
+    int64_t apart = oracle->number - subject->number;
+    return oracle->number > TTL_TOLERANCE_S && apart < TTL_TOLERANCE_S && -apart < TTL_TOLERANCE_S;
+}
+
+static const struct step *step_is(const struct rules_context *c, enum method m)
+{
+    return c->step != NULL && c->step->method == m ? c->step : NULL;
+}
+
+static bool hash_of_unsettled_compaction(const struct rules_context *c,
+                                         const struct field_value *oracle,
+                                         const struct field_value *subject)
+{
+    (void)oracle;
+    (void)subject;
+    const struct step *s = step_is(c, M_HASH_KV);
+    if (s == NULL) {
+        return false;
+    }
+    const Etcdserverpb__HashKVRequest *q = (const void *)s->request[ORACLE];
+    const struct world *w = c->pair->world;
+    int64_t revision = q->revision == 0 ? w->revision : q->revision;
+    return revision > w->settled && world_was_compaction(w, revision);
+}
+
+static bool hash_of_a_compaction(const struct rules_context *c, const struct field_value *oracle,
+                                 const struct field_value *subject)
+{
+    (void)oracle;
+    (void)subject;
+    const struct step *s = step_is(c, M_HASH_KV);
+    if (s == NULL) {
+        return false;
+    }
+    const Etcdserverpb__HashKVRequest *q = (const void *)s->request[ORACLE];
+    const struct world *w = c->pair->world;
+    return world_was_compaction(w, q->revision == 0 ? w->revision : q->revision);
+}
+
+static bool range_is_keys_only(const struct rules_context *c, const struct field_value *oracle,
+                               const struct field_value *subject)
+{
+    /* In a txn some op or other may be a keys_only range; a wrong lease would show in a plain one. */
+    if (oracle->number != 0 || subject->number == 0 || c->step == NULL) {
+        return false;
+    }
+    if (c->step->method == M_TXN) {
+        return true;
+    }
+    const Etcdserverpb__RangeRequest *q = (const void *)c->step->request[ORACLE];
+    return c->step->method == M_RANGE && q->keys_only;
+}
+
+static bool chosen_by_the_server(const struct rules_context *c, const struct field_value *oracle,
+                                 const struct field_value *subject)
+{
+    const struct step *s = step_is(c, M_GRANT);
+    return s != NULL && ((const Etcdserverpb__LeaseGrantRequest *)(const void *)s->request[ORACLE])
+                                ->id == 0 &&
+           oracle->number > 0 && subject->number > 0;
+}
+
+static const char lease_missing[] = "etcdserver: requested lease not found";
+static const char key_missing[] = "etcdserver: key not found";
+static const char rev_compacted[] = "etcdserver: mvcc: required revision has been compacted";
+
+static bool txn_put_order(const struct pair *p, const struct step *s)
+{
+    (void)p;
+    return s->method == M_TXN && strcmp(s->outcome[ORACLE].status.text, key_missing) == 0 &&
+           strcmp(s->outcome[SUBJECT].status.text, lease_missing) == 0;
+}
+
+static bool old_hash_refused(const struct pair *p, const struct step *s)
+{
+    if (s->method != M_HASH_KV) {
+        return false;
+    }
+    const Etcdserverpb__HashKVRequest *q = (const void *)s->request[ORACLE];
+    return world_was_compaction(p->world, q->revision) &&
+           strcmp(s->outcome[ORACLE].status.text, rev_compacted) == 0;
+}
+
+static bool unknown_to_the_oracle(const struct pair *p, const struct step *s)
+{
+    (void)p;
+    return s->method == M_DOWNGRADE && s->outcome[ORACLE].status.code == 12;
+}
+
+static bool old_tombstone(const struct world *w, const Mvccpb__Event *event, int64_t start,
+                          int64_t compacted)
+{
+    (void)w;
+    return event->type == MVCCPB__EVENT__EVENT_TYPE__DELETE && start == compacted &&
+           event->kv->mod_revision == compacted;
+}
+
+/* Exactly one of the three checks is set; message and field belong to the first. */
+struct rule {
+    unsigned versions; /* of the oracle */
+    const char *reason;
+    const char *message, *field;
+    bool (*on_field)(const struct rules_context *, const struct field_value *,
+                     const struct field_value *);
+    bool (*on_status)(const struct pair *, const struct step *);
+    bool (*on_event)(const struct world *, const Mvccpb__Event *, int64_t, int64_t);
+};
+
+#define ON_FIELD(message, field, check) message, field, check, NULL, NULL
+#define ON_STATUS(check)                NULL, NULL, NULL, check, NULL
+#define ON_EVENT(check)                 NULL, NULL, NULL, NULL, check
+
+static const struct rule rules[] = {
+    {V_ALL, "each server has its own history of elections",
+     ON_FIELD("ResponseHeader", "raft_term", always)},
+    {V_ALL, "time passes between two answers",
+     ON_FIELD("LeaseTimeToLiveResponse", "TTL", nearly)},
+    {V_ALL, "lease ids are made from time",
+     ON_FIELD("LeaseGrantResponse", "ID", chosen_by_the_server)},
+    {V_ALL, "a member's own figures", ON_FIELD("StatusResponse", "version", always)},
+    {V_ALL, "a member's own figures", ON_FIELD("StatusResponse", "dbSize", always)},
+    {V_ALL, "a member's own figures", ON_FIELD("StatusResponse", "dbSizeInUse", always)},
+    {V_ALL, "a member's own figures", ON_FIELD("StatusResponse", "raftIndex", always)},
+    {V_ALL, "a member's own figures", ON_FIELD("StatusResponse", "raftTerm", always)},
+    {V_ALL, "a member's own figures", ON_FIELD("StatusResponse", "raftAppliedIndex", always)},
+    {V36, "names the oracle's release", ON_FIELD("StatusResponse", "storageVersion", always)},
+    {V34, "since 3.6", ON_FIELD("StatusResponse", "storageVersion", oracle_lacks)},
+    {V34, "since 3.6", ON_FIELD("StatusResponse", "dbSizeQuota", oracle_lacks)},
+    {V34, "since 3.6", ON_FIELD("StatusResponse", "downgradeInfo", oracle_lacks)},
+    {V34, "the header came with 3.5", ON_FIELD("AlarmResponse", "header", in_alarm_reply)},
+    {V34, "since 3.6", ON_FIELD("HashKVResponse", "hash_revision", oracle_lacks)},
+    {V34, "compactions leave their hash behind since 3.6",
+     ON_FIELD("HashKVResponse", "hash", hash_of_a_compaction)},
+    {V34, "compactions leave their hash behind since 3.6",
+     ON_FIELD("HashKVResponse", "compact_revision", hash_of_a_compaction)},
+    {V34, "compactions leave their hash behind since 3.6", ON_STATUS(old_hash_refused)},
+    {V36 | V37, "a compaction leaves its hash behind when its background part is over",
+     ON_FIELD("HashKVResponse", "hash", hash_of_unsettled_compaction)},
+    {V36 | V37, "a compaction leaves its hash behind when its background part is over",
+     ON_FIELD("HashKVResponse", "compact_revision", hash_of_unsettled_compaction)},
+    {V34 | V36, "inside a txn the lease is looked up before the key since 3.7",
+     ON_STATUS(txn_put_order)},
+    {V37, "3.7.1 leaves the lease out of keys_only replies, other releases do not",
+     ON_FIELD("KeyValue", "lease", range_is_keys_only)},
+    {V34, "since 3.5", ON_STATUS(unknown_to_the_oracle)},
+    {V34, "compaction kept no tombstone at the compacted revision before 3.5.16",
+     ON_EVENT(old_tombstone)},
+};
+
+bool rules_allow_status(const struct pair *p, const struct step *s)
+{
+    for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
+        const struct rule *r = &rules[i];
+        if (r->on_status != NULL && (r->versions & p->world->version) != 0 && r->on_status(p, s)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool rules_allow_field(void *context, const ProtobufCMessageDescriptor *in,
+                       const ProtobufCFieldDescriptor *field, const struct field_value *oracle,
+                       const struct field_value *subject)
+{
+    struct rules_context *c = context;
+    for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
+        const struct rule *r = &rules[i];
+        if (r->on_field != NULL && (r->versions & c->pair->world->version) != 0 &&
+            strcmp(r->message, in->short_name) == 0 && strcmp(r->field, field->name) == 0 &&
+            r->on_field(c, oracle, subject)) {
+            c->pair->n_allowed += r->on_field != always;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool rules_allow_missing_event(const struct world *w, const Mvccpb__Event *event,
+                               int64_t start_revision, int64_t compacted)
+{
+    for (size_t i = 0; i < ARRAY_LEN(rules); i++) {
+        const struct rule *r = &rules[i];
+        if (r->on_event != NULL && (r->versions & w->version) != 0 &&
+            r->on_event(w, event, start_revision, compacted)) {
+            return true;
+        }
+    }
+    return false;
+}
