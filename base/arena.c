@@ -31,7 +31,7 @@
 
 #define ARENA_ALIGN 16u
 #define ARENA_CHUNK_MIN ((size_t)256)
-#define ARENA_CHUNK_MAX ((size_t)256 * 1024) /* of chunks that are shared; larger requests stand alone */
+#define ARENA_CHUNK_MAX ((size_t)256 * 1024) /* of shared chunks; what is larger stands alone */
 
 struct chunk {
     _Alignas(ARENA_ALIGN) struct chunk *next;

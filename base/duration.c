@@ -29,7 +29,7 @@ static const struct unit units[] = {
     {"ms", NS_PER_MS}, {"s", NS_PER_S},   {"m", NS_PER_MIN},        {"h", NS_PER_H},
 };
 
-/* Write before `p`: value / unit with as many fraction digits as it needs. Returns the new start. */
+/* Write before `p`: value / unit with as many fraction digits as needed. Returns the new start. */
 static char *put_back(char *p, uint64_t value, uint64_t unit)
 {
     uint64_t fraction = value % unit;

@@ -35,7 +35,7 @@ static const char *const level_names[N_LEVELS] = {"debug",  "info",  "warn", "er
                                                   "dpanic", "panic", "fatal"};
 
 struct logger {
-    int fd;                   /* borrowed */
+    int fd; /* borrowed */
     enum log_format format;
     const struct clock *clock;
     _Atomic int min;
@@ -251,7 +251,8 @@ static void add_time(struct bytes *b, uint64_t wall_ns)
     struct tm tm;
     ASSERT(localtime_r(&seconds, &tm) != NULL);
     bytes_printf(b, "%04d-%02d-%02dT%02d:%02d:%02d.%06u", tm.tm_year + 1900, tm.tm_mon + 1,
-                 tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, (unsigned)(wall_ns % NS_PER_S / 1000));
+                 tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+                 (unsigned)(wall_ns % NS_PER_S / 1000));
     long minutes = tm.tm_gmtoff / 60;
     if (minutes == 0) {
         add_char(b, 'Z');

@@ -408,7 +408,8 @@ static void render_series(struct bytes *out, const struct family *f, const struc
 {
     switch (s->kind) {
     case KIND_COUNTER:
-        render_sample(out, f->name.key, "", s->labels.key, NULL, (double)counter_value(s->of.counter));
+        render_sample(out, f->name.key, "", s->labels.key, NULL,
+                      (double)counter_value(s->of.counter));
         break;
     case KIND_GAUGE:
         render_sample(out, f->name.key, "", s->labels.key, NULL, gauge_value(s->of.gauge));

@@ -1,7 +1,7 @@
 /* vfs_mem.c - a disk in memory that can lose its power: the calls.
  *
- * Names are kept by vfs_mem_names.c, bytes by vfs_mem_data.c. One lock guards the whole disk. A file
- * opened before a crash knows by the number of crashes that it is dead.
+ * Names are kept by vfs_mem_names.c, bytes by vfs_mem_data.c. One lock guards the whole disk. A
+ * file opened before a crash knows by the number of crashes that it is dead.
  */
 #include "base/vfs.h"
 
@@ -301,9 +301,8 @@ static enum err mem_stat(struct vfs *v, const char *path, struct vfs_stat *out, 
     lock(d);
     int errnum = mem_look_up(d, path, &n);
     if (errnum == 0) {
-        *out = (struct vfs_stat){.size = n->data.size,
-                                 .mode = n->is_dir ? FOLDER_MODE : FILE_MODE,
-                                 .is_dir = n->is_dir};
+        *out = (struct vfs_stat){
+            .size = n->data.size, .mode = n->is_dir ? FOLDER_MODE : FILE_MODE, .is_dir = n->is_dir};
     }
     return finish(d, errnum, "stat", path, ec);
 }

@@ -16,7 +16,15 @@ _Static_assert(SECTORS_PER_PAGE == 8, "the mask of a page is one byte");
 
 /* How a file's unsynced sectors come out of a crash. Even coins alone would nearly never lose or
  * keep all of a long run. */
-enum fate { FATE_ALL_OLD, FATE_ALL_NEW, FATE_EVEN, FATE_MOST_OLD, FATE_MOST_NEW, FATE_PREFIX, FATE_N };
+enum fate {
+    FATE_ALL_OLD,
+    FATE_ALL_NEW,
+    FATE_EVEN,
+    FATE_MOST_OLD,
+    FATE_MOST_NEW,
+    FATE_PREFIX,
+    FATE_N
+};
 
 uint64_t mem_random(uint64_t *state)
 {

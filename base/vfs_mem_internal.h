@@ -1,13 +1,13 @@
 /* vfs_mem_internal.h - the parts of the simulated disk.
  *
- * What        The bytes of a file: a sparse array of pages; one that was changed since the last sync
- *             keeps its synced bytes beside the live ones and a mask of the sectors written. The
- *             names: folders whose entries have a live and a synced meaning, and the changes between
- *             the two.
+ * What        The bytes of a file: a sparse array of pages; one that was changed since the last
+ *             sync keeps its synced bytes beside the live ones, and a mask of the sectors written.
+ *             The names: folders whose entries have a live and a synced meaning, and the changes
+ *             between the two.
  * Callers     vfs_mem.c (the calls), vfs_mem_names.c, vfs_mem_data.c.
  * Thread      under the disk's lock.
- * Invariants  Live and synced bytes past their sizes are zero. A page without old bytes is synced. A
- *             name whose two meanings differ has a pending change.
+ * Invariants  Live and synced bytes past their sizes are zero. A page without old bytes is synced.
+ *             A name whose two meanings differ has a pending change.
  */
 #ifndef BASE_VFS_MEM_INTERNAL_H
 #define BASE_VFS_MEM_INTERNAL_H
@@ -98,9 +98,9 @@ struct pending {
 
 struct mem_disk {
     struct vfs vfs;
-    pthread_mutex_t lock; /* guards all below and all files */
-    struct node nodes;    /* head of the ring of all nodes */
-    struct node *root;    /* ref */
+    pthread_mutex_t lock;    /* guards all below and all files */
+    struct node nodes;       /* head of the ring of all nodes */
+    struct node *root;       /* ref */
     struct pending *pending; /* owned; oldest first */
     size_t n_pending;
     size_t cap_pending;

@@ -1,12 +1,12 @@
 /* vfs_mem_names.c - the folders of the simulated disk.
  *
- * A folder's entry knows two files for its name: the live one, which every call sees, and the synced
- * one, which survives for sure. Each change of names (create, remove, rename, make a folder) is also
- * kept as a pending change until a sync_dir of its folder. At a crash every pending change happens or
- * does not, by the seed, under three rules that real file systems keep: a rename happens at both of
- * its names or at neither; changes of one name happen in their order; moves of folders happen in
- * their order (else a folder could end up inside itself). A sync_dir makes the changes in its folder
- * happen, with whatever those rules tie to them.
+ * A folder's entry knows two files for its name: the live one, which every call sees, and the
+ * synced one, which survives for sure. Each change of names (create, remove, rename, make a folder)
+ * is also kept as a pending change until a sync_dir of its folder. At a crash every pending change
+ * happens or does not, by the seed, under three rules that real file systems keep: a rename happens
+ * at both of its names or at neither; changes of one name happen in their order; moves of folders
+ * happen in their order (else a folder could end up inside itself). A sync_dir makes the changes in
+ * its folder happen, with whatever those rules tie to them.
  */
 #include "base/vfs_mem_internal.h"
 

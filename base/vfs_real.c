@@ -269,8 +269,8 @@ static int read_names(DIR *dir, char ***names, size_t *n_names)
     }
 }
 
-static enum err real_list(struct vfs *v, const char *path, void (*each)(void *arg, const char *name),
-                          void *arg, struct err_ctx *ec)
+static enum err real_list(struct vfs *v, const char *path,
+                          void (*each)(void *arg, const char *name), void *arg, struct err_ctx *ec)
 {
     (void)v;
     DIR *dir = opendir(path);

@@ -1,8 +1,9 @@
 /* test_arena.c - caps, alignment, chunks and reset. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include <string.h>

@@ -1,8 +1,9 @@
 /* test_duration.c - durations as Go writes and reads them. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include <string.h>
@@ -100,10 +101,30 @@ static void what_is_no_duration(void **state)
 {
     (void)state;
     static const char *const rows[] = {
-        "",    "3",    "-",    "s",     ".",   "-.",   ".s",    "+.s",  "1d",
-        "1 s", "1s ",  "1e3s", "3000",  "--1s", "1.2.3s", "9223372036854775808ns",
-        "-9223372036854775809ns", "9223372036854775808s", "9223372036854ms775us808ns1ns",
-        "3000000h", "99999999999999999999s", "1S", "-9223372036854775809ns", "1\xC2s",
+        "",
+        "3",
+        "-",
+        "s",
+        ".",
+        "-.",
+        ".s",
+        "+.s",
+        "1d",
+        "1 s",
+        "1s ",
+        "1e3s",
+        "3000",
+        "--1s",
+        "1.2.3s",
+        "9223372036854775808ns",
+        "-9223372036854775809ns",
+        "9223372036854775808s",
+        "9223372036854ms775us808ns1ns",
+        "3000000h",
+        "99999999999999999999s",
+        "1S",
+        "-9223372036854775809ns",
+        "1\xC2s",
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         int64_t ns = 77;

@@ -1,8 +1,9 @@
 /* test_err.c - the story of a failure, and the texts. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include <errno.h>
@@ -87,9 +88,9 @@ static void errno_values_are_sorted_out(void **state)
         int errnum;
         enum err want;
     } rows[] = {
-        {ENOSPC, ERR_NO_DISK}, {EDQUOT, ERR_NO_DISK},  {ENOENT, ERR_NOT_FOUND},
-        {EEXIST, ERR_EXISTS},  {EACCES, ERR_PERM},     {EPERM, ERR_PERM},
-        {EROFS, ERR_PERM},     {ENOMEM, ERR_NO_MEM},   {EADDRINUSE, ERR_ADDR_IN_USE},
+        {ENOSPC, ERR_NO_DISK}, {EDQUOT, ERR_NO_DISK}, {ENOENT, ERR_NOT_FOUND},
+        {EEXIST, ERR_EXISTS},  {EACCES, ERR_PERM},    {EPERM, ERR_PERM},
+        {EROFS, ERR_PERM},     {ENOMEM, ERR_NO_MEM},  {EADDRINUSE, ERR_ADDR_IN_USE},
         {EIO, ERR_IO},         {ENOTEMPTY, ERR_IO},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {

@@ -1,8 +1,9 @@
 /* test_hash.c - known answers, and both ways of CRC-32C against each other. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include <string.h>
@@ -42,8 +43,12 @@ static void known_vectors(void **state)
         size_t len;
         uint32_t want;
     } rows[] = {
-        {"", 0, 0},           {"123456789", 9, 0xE3069283},  {zeros, 32, 0x8A9136AA},
-        {ones, 32, 0x62A8AB43}, {rising, 32, 0x46DD794E}, {falling, 32, 0x113FDB5C},
+        {"", 0, 0},
+        {"123456789", 9, 0xE3069283},
+        {zeros, 32, 0x8A9136AA},
+        {ones, 32, 0x62A8AB43},
+        {rising, 32, 0x46DD794E},
+        {falling, 32, 0x113FDB5C},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         assert_int_equal(crc32c(0, rows[i].data, rows[i].len), rows[i].want);

@@ -1,8 +1,9 @@
 /* test_log.c - lines byte by byte under a simulated clock. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include <errno.h>
@@ -88,9 +89,9 @@ static void a_json_line(void **state)
     struct fake *f = setup(LOG_INFO, LOG_JSON);
     const char *const urls[] = {"http://a", "http://b", NULL};
     const struct log_field fields[] = {
-        F_STR("name", "m1"),     F_INT("delta", -3),       F_UINT("index", UINT64_MAX),
-        F_BOOL("ready", true),   F_DOUBLE("ratio", 0.25),  F_HEX("id", 0x8e9e05c52164694d),
-        F_NS("took", 1860214),   F_STRS("urls", urls),     F_STR("none", NULL),
+        F_STR("name", "m1"),     F_INT("delta", -3),           F_UINT("index", UINT64_MAX),
+        F_BOOL("ready", true),   F_DOUBLE("ratio", 0.25),      F_HEX("id", 0x8e9e05c52164694d),
+        F_NS("took", 1860214),   F_STRS("urls", urls),         F_STR("none", NULL),
         F_STRS("no-list", NULL), F_DOUBLE("bad", (double)NAN), F_BOOL("off", false),
     };
     log_emit(f->l, LOG_INFO, "/src/raft/core/step.c", 123, "ready to serve", fields,
@@ -121,11 +122,13 @@ static void strings_are_escaped_as_json_and_not_as_html(void **state)
         {"\x01\x1f\x7f", "\\u0001\\u001f\x7f"},
         {"<&>", "<&>"},
         {"\xC2\xB5 \xE2\x82\xAC \xF0\x9F\x98\x80", "\xC2\xB5 \xE2\x82\xAC \xF0\x9F\x98\x80"},
-        {"\xFF" "a", "\\ufffda"},
-        {"\xC0\x80", "\\ufffd\\ufffd"},             /* overlong */
-        {"\xED\xA0\x80", "\\ufffd\\ufffd\\ufffd"},  /* a surrogate */
+        {"\xFF"
+         "a",
+         "\\ufffda"},
+        {"\xC0\x80", "\\ufffd\\ufffd"},                       /* overlong */
+        {"\xED\xA0\x80", "\\ufffd\\ufffd\\ufffd"},            /* a surrogate */
         {"\xF4\x90\x80\x80", "\\ufffd\\ufffd\\ufffd\\ufffd"}, /* past U+10FFFF */
-        {"\xE2\x82", "\\ufffd\\ufffd"},             /* cut */
+        {"\xE2\x82", "\\ufffd\\ufffd"},                       /* cut */
         {"\xE2\x82z", "\\ufffd\\ufffdz"},
     };
     struct fake *f = setup(LOG_DEBUG, LOG_JSON);
@@ -151,8 +154,9 @@ static void a_console_line(void **state)
     const char *const list[] = {"x", "y", NULL};
     const struct log_field fields[] = {F_STR("a", "b\n"), F_INT("n", 1), F_STRS("l", list)};
     log_emit(f->l, LOG_ERROR, "/a/engine/store.c", 9, "went wrong", fields, ARRAY_LEN(fields));
-    assert_string_equal(taken(f), "1970-01-01T00:00:00.000000Z\terror\tengine/store.c:9\twent wrong\t"
-                                  "{\"a\": \"b\\n\", \"n\": 1, \"l\": [\"x\", \"y\"]}\n");
+    assert_string_equal(taken(f),
+                        "1970-01-01T00:00:00.000000Z\terror\tengine/store.c:9\twent wrong\t"
+                        "{\"a\": \"b\\n\", \"n\": 1, \"l\": [\"x\", \"y\"]}\n");
     log_emit(f->l, LOG_FATAL, FILE_NAME, 10, "end", NULL, 0);
     assert_string_equal(taken(f), "1970-01-01T00:00:00.000000Z\tfatal\tengine/store.c:10\tend\n");
     teardown(f);
@@ -200,8 +204,8 @@ static void levels(void **state)
         enum err e;
         enum log_level level;
     } rows[] = {
-        {"debug", OK, LOG_DEBUG}, {"INFO", OK, LOG_INFO},     {"warn", OK, LOG_WARN},
-        {"Error", OK, LOG_ERROR}, {"dpanic", OK, LOG_DPANIC}, {"PANIC", OK, LOG_PANIC},
+        {"debug", OK, LOG_DEBUG}, {"INFO", OK, LOG_INFO},       {"warn", OK, LOG_WARN},
+        {"Error", OK, LOG_ERROR}, {"dpanic", OK, LOG_DPANIC},   {"PANIC", OK, LOG_PANIC},
         {"fatal", OK, LOG_FATAL}, {"", ERR_INVALID, LOG_DEBUG}, {"trace", ERR_INVALID, LOG_DEBUG},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {

@@ -1,8 +1,9 @@
 /* test_metrics.c - the exposition byte by byte, and updates from several threads. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include <pthread.h>

@@ -1,8 +1,9 @@
 /* test_number.c - doubles as Go prints them. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include <float.h>

@@ -1,8 +1,9 @@
 /* test_queue.c - order, bound, wake-ups, and many producers. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include <pthread.h>

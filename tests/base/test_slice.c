@@ -1,8 +1,9 @@
 /* test_slice.c - the order of slices, and the array of bytes that grows. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include <stdio.h>
@@ -23,7 +24,8 @@ static void order(void **state)
         const char *b;
         int want;
     } rows[] = {
-        {"", "", 0}, {"", "a", -1}, {"a", "a", 0}, {"a", "ab", -1}, {"b", "ab", 1}, {"\xff", "a", 1},
+        {"", "", 0},     {"", "a", -1},  {"a", "a", 0},
+        {"a", "ab", -1}, {"b", "ab", 1}, {"\xff", "a", 1},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct slice a = slice_str(rows[i].a);

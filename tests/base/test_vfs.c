@@ -1,9 +1,10 @@
-/* test_vfs.c - what every implementation of the file calls must do: the machine, the disk in memory,
- * and both under a wrapper that fails nothing. */
+/* test_vfs.c - what every implementation of the file calls must do: the machine, the disk in
+ * memory, and both under a wrapper that fails nothing. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include <stdio.h>
@@ -273,8 +274,7 @@ static void whole_small_files(struct disk *d)
     assert_int_equal(vfs_write_file(d->v, at(d, "w", 0), slice_of(NULL, 0), NULL), OK);
     assert_content(d, "w", "", 0);
     assert_listed(d, d->dir, "w ");
-    assert_int_equal(vfs_write_file(d->v, at(d, "none/w", 0), slice_str("x"), NULL),
-                     ERR_NOT_FOUND);
+    assert_int_equal(vfs_write_file(d->v, at(d, "none/w", 0), slice_str("x"), NULL), ERR_NOT_FOUND);
 }
 
 static void on_every_disk(void (*test)(struct disk *d))

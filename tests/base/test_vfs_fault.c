@@ -1,8 +1,9 @@
 /* test_vfs_fault.c - the n-th call fails, and nothing else does. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include <string.h>

@@ -1,8 +1,9 @@
 /* test_vfs_mem.c - what survives a power cut and what may not. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include <stdio.h>

@@ -1,8 +1,9 @@
 /* test_wire.c - varints at their edges, fields there and back, and malformed messages. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 #include <string.h>
@@ -99,7 +100,8 @@ static void malformed_messages(void **state)
         {"a padded varint is legal", "\x08\x80\x00", 3, OK},
         {"the largest varint", "\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11, OK},
         {"a varint past 64 bits", "\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", 11, ERR_INVALID},
-        {"an eleven byte varint", "\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00", 12, ERR_INVALID},
+        {"an eleven byte varint", "\x08\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00", 12,
+         ERR_INVALID},
         {"a tag alone", "\x08", 1, ERR_INVALID},
         {"a cut tag", "\x80", 1, ERR_INVALID},
         {"a cut varint", "\x08\x80", 2, ERR_INVALID},
@@ -110,8 +112,14 @@ static void malformed_messages(void **state)
         {"the end of a group", "\x0c", 1, ERR_INVALID},
         {"wire type 6", "\x0e\x00", 2, ERR_INVALID},
         {"wire type 7", "\x0f\x00", 2, ERR_INVALID},
-        {"cut bytes", "\x0a\x03" "ab", 4, ERR_INVALID},
-        {"whole bytes", "\x0a\x02" "ab", 4, OK},
+        {"cut bytes",
+         "\x0a\x03"
+         "ab",
+         4, ERR_INVALID},
+        {"whole bytes",
+         "\x0a\x02"
+         "ab",
+         4, OK},
         {"a length near 2^64", "\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11, ERR_INVALID},
         {"a cut 32-bit number", "\x0d\x01\x02\x03", 4, ERR_INVALID},
         {"a cut 64-bit number", "\x09\x01\x02\x03\x04\x05\x06\x07", 8, ERR_INVALID},
