@@ -29,11 +29,9 @@ static bool entries_wait(const struct raft *r)
 
 bool raft_has_actions(const struct raft *r)
 {
-    const struct raft_entry *e = NULL;
-    uint64_t bytes = 0;
     return soft_changed(r) || hard_changed(r) || snapshot_waits(r) || r->send.n > 0 ||
            r->after.n > 0 || entries_wait(r) || r->n_read_states > 0 ||
-           raft_log_next_committed(&r->log, r->config.apply_before_durable, &e, &bytes) > 0;
+           raft_log_has_committed(&r->log, r->config.apply_before_durable);
 }
 
 /* The message that comes back when the batch is durable. It names the end of the log and the

@@ -199,6 +199,7 @@ void raft_log_applied_to(struct raft_log *l, uint64_t index);
 /* Retire what was handed out up to `index`; gives the payload bytes retired. */
 uint64_t raft_log_retire(struct raft_log *l, uint64_t index);
 uint64_t raft_log_appliable(const struct raft_log *l, bool before_durable);
+bool raft_log_has_committed(const struct raft_log *l, bool before_durable);
 /* The next committed entries to hand out, without handing them out. */
 size_t raft_log_next_committed(const struct raft_log *l, bool before_durable,
                                const struct raft_entry **out, uint64_t *bytes);
@@ -275,6 +276,9 @@ struct raft {
 void raft_push_message(struct raft_messages *q, struct raft_message *m); /* takes it */
 /* Takes the message. Answers that promise something durable wait for the log. */
 void raft_send(struct raft *r, struct raft_message *m);
+/* A leader in a joint configuration with auto-leave proposes to leave it once the change that
+ * entered it is applied. */
+void raft_leave_joint(struct raft *r);
 enum err raft_step(struct raft *r, const struct raft_message *m);
 
 #define RAFT_TRACE(r, level, ...)                                                                  \

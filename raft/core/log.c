@@ -249,19 +249,24 @@ uint64_t raft_log_appliable(const struct raft_log *l, bool before_durable)
     return before_durable ? l->committed : min_u64(l->committed, l->durable_next - 1);
 }
 
+bool raft_log_has_committed(const struct raft_log *l, bool before_durable)
+{
+    /* While a snapshot waits, what is behind it cannot be applied yet. */
+    return !l->applying_paused && l->snapshot == NULL &&
+           l->applying < raft_log_appliable(l, before_durable);
+}
+
 size_t raft_log_next_committed(const struct raft_log *l, bool before_durable,
                                const struct raft_entry **out, uint64_t *bytes)
 {
     *out = NULL;
     *bytes = 0;
-    uint64_t hi = raft_log_appliable(l, before_durable);
-    /* While a snapshot waits, what is behind it cannot be applied yet. */
-    if (l->applying_paused || l->snapshot != NULL || l->applying >= hi) {
+    if (!raft_log_has_committed(l, before_durable)) {
         return 0;
     }
     *out = raft_log_at(l, l->applying + 1);
-    return raft_log_fit(l, l->applying + 1, hi + 1, l->max_applying_bytes - l->applying_bytes,
-                        bytes);
+    return raft_log_fit(l, l->applying + 1, raft_log_appliable(l, before_durable) + 1,
+                        l->max_applying_bytes - l->applying_bytes, bytes);
 }
 
 static void add_batch(struct raft_log *l, struct raft_apply_batch b)

@@ -554,10 +554,14 @@ enum err raft_read_index(struct raft *r, struct slice context)
     return result;
 }
 
-/* While joint with auto-leave, propose to leave as soon as the change that entered is applied. The
- * proposal has no payload, so only a leadership transfer can refuse it; then a later call tries. */
-static void leave_joint(struct raft *r)
+/* The proposal has no payload, so only a leadership transfer can refuse it; the end of the transfer
+ * tries again. */
+void raft_leave_joint(struct raft *r)
 {
+    if (!r->tracker.conf.auto_leave || r->log.applied < r->pending_conf_index ||
+        r->role != RAFT_LEADER) {
+        return;
+    }
     struct raft_entry e = {.type = RAFT_ENTRY_CONF_CHANGE_V2};
     enum err result = raft_propose(r, &e, 1);
     if (r->config.log == NULL) {
@@ -588,10 +592,7 @@ void raft_applied(struct raft *r, uint64_t index)
         r->applied_conf = r->tracker.conf;
         r->applied_conf_stale = false;
     }
-    if (r->tracker.conf.auto_leave && applied >= r->pending_conf_index &&
-        r->role == RAFT_LEADER) {
-        leave_joint(r);
-    }
+    raft_leave_joint(r);
     r->uncommitted_bytes -= payload < r->uncommitted_bytes ? payload : r->uncommitted_bytes;
 }
 

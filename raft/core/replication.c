@@ -459,8 +459,9 @@ void raft_tick_heartbeat(struct raft *r)
         if (r->config.check_quorum) {
             raft_check_quorum(r);
         }
-        if (r->role == RAFT_LEADER) {
+        if (r->role == RAFT_LEADER && r->transferee != RAFT_NONE) {
             r->transferee = RAFT_NONE;
+            raft_leave_joint(r); /* the transfer may have refused it */
         }
     }
     if (r->role == RAFT_LEADER && r->heartbeat_elapsed >= r->config.heartbeat_ticks) {
