@@ -282,7 +282,7 @@ static int on_head_complete(http_parser *p)
     bytes_add(&h->head, "", 1);
     h->old = p->http_major == 1 && p->http_minor == 0;
     if (p->http_major != 1) {
-        return stop_with(h, 505);
+        return stop_with(h, p->http_major == 0 ? 400 : 505); /* a line without a version is no request */
     }
     unsigned n;
     (void)field(h, "host", &n);

@@ -425,7 +425,10 @@ void h2_input(struct conn *c, struct slice in)
 {
     struct h2 *h = c->h2;
     h->last_read_ms = loop_now_ms(c->hub->loop);
-    h->ping_out = false; /* any byte proves that the peer lives, as in grpc-go */
+    if (h->ping_out) {
+        h->ping_out = false; /* any byte proves that the peer lives, as in grpc-go */
+        rearm(c);
+    }
     bool settled = h->settings_seen && h->head_id == 0;
     ssize_t n = nghttp2_session_mem_recv(h->session, in.data, in.len);
     if (n < 0) {

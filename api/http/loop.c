@@ -35,6 +35,8 @@ struct loop {
     struct loop_hook *stop_hooks;
     bool hooks_due; /* timers fired since the hooks ran */
     bool again;
+    bool stopped; /* hooks do not run any more */
+    uint64_t skipped_ms; /* loop_skip */
 };
 
 /* --- timer heap ------------------------------------------------------------------------------------- */
@@ -146,6 +148,9 @@ static void arm_alarm(struct loop *l)
 
 static void run_hooks(struct loop *l)
 {
+    if (l->stopped) {
+        return;
+    }
     l->hooks_due = false;
     l->again = false;
     for (struct loop_hook *h = l->hooks; h != NULL; h = h->next) {
@@ -246,6 +251,7 @@ void loop_run(struct loop *l)
     if (!atomic_load_explicit(&l->stop, memory_order_acquire)) {
         (void)uv_run(&l->uv, UV_RUN_DEFAULT);
     }
+    l->stopped = true;
     for (struct loop_hook *h = l->stop_hooks; h != NULL; h = h->next) {
         h->run(l, h->arg);
     }
@@ -302,7 +308,14 @@ void loop_post_list(struct loop *l, struct loop_item *first, struct loop_item *l
 
 uint64_t loop_now_ms(const struct loop *l)
 {
-    return uv_now(&l->uv);
+    return uv_now(&l->uv) + l->skipped_ms;
+}
+
+void loop_skip(struct loop *l, uint64_t ms)
+{
+    l->skipped_ms += ms;
+    fire_due(l);
+    run_hooks(l);
 }
 
 static void append_hook(struct loop_hook **list, struct loop_hook *h)

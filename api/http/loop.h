@@ -57,6 +57,8 @@ void loop_post_list(struct loop *l, struct loop_item *first, struct loop_item *l
 
 uint64_t loop_now_ms(const struct loop *l); /* monotonic, cached per turn */
 void loop_timer_set(struct loop *l, struct loop_timer *t, uint64_t at_ms); /* moves it when set already */
+/* For tests, on a loop that does not run: `ms` pass at once; timers fire, then a turn ends. */
+void loop_skip(struct loop *l, uint64_t ms);
 void loop_timer_clear(struct loop *l, struct loop_timer *t);
 /* Hooks run in the order they were added; before loop_run or on the loop's thread. */
 void loop_hook_add(struct loop *l, struct loop_hook *h);
