@@ -24,6 +24,7 @@
 #include "api/proto/rpc.pb-c.h"
 #include "base/arena.h"
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/metrics.h"
 #include "engine/backend.h"
@@ -46,6 +47,7 @@ struct engine_config {
     struct metrics *metrics; /* may be NULL; etcd_mvcc_*, etcd_debugging_mvcc_*, lease and disk_backend families */
     const struct engine_events *events;
     void *events_arg;
+    const struct clock *clock; /* for durations in metrics only; NULL: they stay empty */
 };
 
 struct event_batch; /* engine/watch.h: the changes of one revision, shared by all loops */
@@ -103,7 +105,8 @@ struct lease_table *engine_leases(struct engine *e);
 size_t engine_pending_bytes(const struct engine *e);
 
 /* Write what is pending into the backend and commit (also a bounded step of physical compaction, when one is under way and its turn has come).
- * `force`: commit even when nothing is pending. *more: call again soon (compaction goes on). Errors are final. */
+ * `force`: commit even when nothing is pending. *more: call again after some 10 ms
+ * (compaction goes on, or waits for a slow reader). Errors are final. */
 MUST_CHECK enum err engine_flush(struct engine *e, bool force, bool *more, struct err_ctx *ec);
 
 /* Rewrite the backend's file without free space; reads and applies go on. */
@@ -111,6 +114,8 @@ MUST_CHECK enum err engine_defrag(struct engine *e, struct err_ctx *ec);
 
 /* --- reading [any] ------------------------------------------------------------------------------------ */
 
+/* The time of day for pins of stepped reads; engine_apply and engine_range_open tell it too. [any] */
+void engine_note_time(struct engine *e, uint64_t now_ms);
 int64_t engine_revision(const struct engine *e);         /* live */
 int64_t engine_compact_revision(const struct engine *e); /* -1: never */
 uint64_t engine_applied_index(const struct engine *e);
@@ -127,6 +132,9 @@ MUST_CHECK enum err engine_check_range(const Etcdserverpb__RangeRequest *r);
 MUST_CHECK enum err engine_check_put(const Etcdserverpb__PutRequest *r);
 MUST_CHECK enum err engine_check_delete(const Etcdserverpb__DeleteRangeRequest *r);
 MUST_CHECK enum err engine_check_txn(const Etcdserverpb__TxnRequest *r, uint32_t ops_max);
+/* An encoded TxnRequest nests no deeper than ENGINE_TXN_DEPTH_MAX. To be asked before one from outside is decoded, because the decoder
+ * recurses once a level without a bound. */
+bool engine_txn_depth_fits(struct slice encoded_txn);
 /* Whole nested request holds only ranges at the top level (3.6.5); *serializable: all of them say so (also when there are none). */
 bool engine_txn_is_read_only(const Etcdserverpb__TxnRequest *r, bool *serializable);
 
@@ -174,6 +182,8 @@ struct member_info {
 };
 /* All members by ascending id, as one allocation to be released with free(). */
 struct member_info *engine_members(const struct engine *e, size_t *n);
+/* Voters and learners (ascending ids) of the configuration as of the applied index; arrays of n_max. [member], at start */
+void engine_conf_voters(const struct engine *e, uint64_t *voters, size_t *n_voters, uint64_t *learners, size_t *n_learners, size_t n_max);
 /* "3.7.0", or "" while undecided; into `out` of at least 16 bytes. */
 void engine_cluster_version(const struct engine *e, char *out);
 

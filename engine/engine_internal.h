@@ -1,0 +1,266 @@
+/* engine_internal.h - the engine's one struct, shared by its .c files.
+ *
+ * Lock order  engine.lock, then pins.lock or hashes.lock. Nothing is taken below those two.
+ */
+#ifndef ENGINE_ENGINE_INTERNAL_H
+#define ENGINE_ENGINE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "base/metrics.h"
+#include "engine/engine.h"
+#include "engine/index.h"
+#include "engine/lease.h"
+#include "engine/store.h"
+#include "engine/watch.h"
+
+#define ENGINE_STEP_KEYS 512u /* keys looked at under one hold of the lock */
+#define ENGINE_PINS_MAX 1024u /* stepped reads open at a time; more: ERR_TOO_MANY_REQUESTS */
+#define ENGINE_REPLY_BYTES_MAX                                                                     \
+    (1u << 30) /* of one encoded reply body; more: ERR_LIMIT, the entry is applied all the same */
+#define ENGINE_HASHES_MAX 10u /* compaction hashes remembered, as etcd */
+#define ENGINE_SCRATCH_FIRST (64u << 10)
+#define ENGINE_SCRATCH_MAX (512u << 20) /* a decoded entry larger than this is ERR_INVALID */
+#define ENGINE_VERSION_BYTES 16u
+
+/* A revision that a stepped read depends on. Embedded in the reader. */
+struct pin {
+    struct pin *prev; /* in pins.first's list */
+    struct pin *next;
+    int64_t revision;
+    uint64_t since_ms;
+    _Atomic bool lost; /* too old: compaction goes on without it */
+};
+struct pins {
+    pthread_mutex_t lock;
+    struct pin *first;
+    size_t n;
+};
+
+struct hashes {
+    pthread_mutex_t lock;
+    size_t n;
+    struct hash_kv v[ENGINE_HASHES_MAX]; /* by revision ascending; live_revision unused */
+};
+
+struct members {
+    struct member_info *v; /* owned, with its strings; by id ascending */
+    size_t n;
+    size_t cap;
+    uint64_t *removed; /* owned; ids ascending */
+    size_t n_removed;
+};
+
+/* raftpb.ConfState; each list ascending. */
+struct id_list {
+    uint64_t *v; /* owned */
+    size_t n;
+    size_t cap;
+};
+struct conf_state {
+    struct id_list voters, learners, voters_outgoing, learners_next;
+    bool auto_leave;
+};
+
+struct witness {
+    uint64_t index;
+    uint64_t term;
+    uint64_t chain;
+};
+
+/* What one commit makes durable beside records and rows. */
+struct mark {
+    uint64_t index;
+    uint64_t term;
+    int64_t revision;
+    int64_t compact_revision;
+    int64_t compact_before; /* the compact revision that compact_revision replaced */
+    bool compact_hashable;  /* the compaction before was complete when this one was applied */
+    struct witness witness;
+};
+
+/* The physical compaction under way. Store thread only. */
+struct compaction {
+    bool active;
+    int64_t target;
+    int64_t before; /* compact revision before */
+    struct rev at;  /* looked at up to here */
+    bool hashing;
+    bool keep_all; /* nothing stays at `target`: the hash then counts everything */
+    uint32_t crc;
+    uint64_t n_deleted;
+    uint64_t started_ms;
+};
+
+struct engine_metrics {
+    struct counter *ranges, *puts, *deletes, *txns, *compacted_keys, *leases_granted,
+        *leases_revoked;
+    struct gauge *put_bytes;
+    struct histogram *commit, *defrag, *hash, *hash_rev, *lease_ttl;
+};
+
+struct engine {
+    struct backend *backend; /* owned */
+    int64_t quota_bytes;
+    uint32_t compaction_batch_limit;
+    const struct engine_events *events; /* borrowed; may be NULL */
+    void *events_arg;
+    const struct clock *clock; /* borrowed; may be NULL */
+    struct engine_metrics metrics;
+
+    /* Guarded by `lock`. The member loop is the only writer of the index, so it reads it without.
+     */
+    pthread_rwlock_t lock;
+    struct index *index; /* owned */
+    struct tail tail;
+    struct rows rows;      /* of whole entries */
+    size_t unsealed_bytes; /* pending and not part of the commit under way */
+    struct mark mark;      /* as of the last whole entry */
+    struct members members;
+    struct conf_state conf;
+    struct alarm alarms[ENGINE_ALARMS_MAX]; /* by type, then id */
+    size_t n_alarms;
+    char cluster_version[ENGINE_VERSION_BYTES];
+
+    /* Any thread. */
+    struct pins pins;
+    struct hashes hashes;
+    _Atomic int64_t revision;
+    _Atomic int64_t compact_revision;
+    _Atomic uint64_t applied_index;
+    _Atomic uint64_t applied_term;
+    _Atomic size_t pending_bytes;
+    _Atomic int64_t file_bytes;       /* of the backend, as of the last commit */
+    _Atomic uint64_t now_ms;          /* latest time heard of */
+    _Atomic unsigned alarm_types;     /* bit t: some alarm of type t is active */
+    _Atomic int64_t compact_finished; /* physically, committed */
+    _Atomic int64_t compact_passing; /* target of the newest physical pass that began: the index may
+                                        go so far */
+
+    /* Member loop only. */
+    struct lease_table *leases; /* owned */
+    struct arena *scratch;      /* of one entry */
+    struct rows entry_rows;
+    size_t entry_bytes;
+    struct change *changes; /* owned; of one entry */
+    size_t n_changes;
+    size_t changes_cap;
+    int64_t index_target; /* compaction of the index, begun last */
+    bool index_compacting;
+    bool halted; /* an entry could not be applied: nothing more will be */
+
+    /* Store thread only. */
+    bool store_failed;
+    struct mark stored; /* the last commit */
+    struct compaction compaction;
+    struct witness witness_at_open;
+};
+
+static inline void count(struct counter *c, uint64_t n)
+{
+    if (c != NULL) {
+        counter_add(c, n);
+    }
+}
+
+static inline void lock_read(const struct engine *e)
+{
+    int rc = pthread_rwlock_rdlock((pthread_rwlock_t *)(uintptr_t)&e->lock);
+    ASSERT(rc == 0);
+}
+
+static inline void lock_write(struct engine *e)
+{
+    int rc = pthread_rwlock_wrlock(&e->lock);
+    ASSERT(rc == 0);
+}
+
+static inline void unlock(const struct engine *e)
+{
+    int rc = pthread_rwlock_unlock((pthread_rwlock_t *)(uintptr_t)&e->lock);
+    ASSERT(rc == 0);
+}
+
+/* The interval of keys that key and range_end of a request name. */
+struct span {
+    struct slice from;
+    struct slice to; /* data NULL: no end; not used when single */
+    bool single;
+    bool empty; /* nothing can match */
+};
+struct span span_of(ProtobufCBinaryData key, ProtobufCBinaryData range_end);
+
+static inline struct slice slice_pb(ProtobufCBinaryData d)
+{
+    return slice_of(d.data, d.len);
+}
+
+/* --- engine.c --- */
+void pins_init(struct pins *p);
+void pins_deinit(struct pins *p);
+/* false: too many. */
+bool pins_add(struct pins *p, struct pin *pin, int64_t revision, uint64_t now_ms);
+void pins_remove(struct pins *p, struct pin *pin);
+/* No live pin below `revision` is left; pins older than ENGINE_PIN_MS_MAX lose their hold. */
+bool pins_clear(struct pins *p, int64_t revision, uint64_t now_ms);
+
+/* --- engine_restore.c --- */
+MUST_CHECK enum err engine_restore(struct engine *e, struct err_ctx *ec);
+
+/* --- store_compact.c [store] --- */
+
+/* Records to delete, found by one bounded scan. */
+struct compact_step {
+    struct bytes keys; /* each one byte of length, then the backend key */
+    size_t n;
+    bool finished; /* the pass is complete with this step */
+};
+/* Begin a pass when one is due, and look at the next records. *more: a pass is under way or waits
+ * for a pin. */
+MUST_CHECK enum err compact_scan(struct engine *e, struct compact_step *step, bool *more,
+                                 struct err_ctx *ec);
+MUST_CHECK enum err compact_write(struct engine *e, const struct compact_step *step,
+                                  struct err_ctx *ec);
+/* After the commit. */
+void compact_done(struct engine *e, const struct compact_step *step);
+
+/* --- hash.c --- */
+void hashes_init(struct hashes *h);
+void hashes_deinit(struct hashes *h);
+void hashes_add(struct hashes *h, const struct hash_kv *v);
+
+/* Big-endian numbers of rows. */
+static inline void be64_put(uint8_t out[8], uint64_t v)
+{
+    for (int i = 7; i >= 0; i--) {
+        out[i] = (uint8_t)v;
+        v >>= 8;
+    }
+}
+
+static inline uint64_t be64_get(const uint8_t *p)
+{
+    uint64_t v = 0;
+    for (int i = 0; i < 8; i++) {
+        v = v << 8 | p[i];
+    }
+    return v;
+}
+
+/* Names of rows. */
+#define ROW_CONSISTENT_INDEX "consistent_index"
+#define ROW_TERM "term"
+#define ROW_CONF_STATE "confState"
+#define ROW_SCHEDULED_COMPACT "scheduledCompactRev"
+#define ROW_FINISHED_COMPACT "finishedCompactRev"
+#define ROW_CLUSTER_VERSION "clusterVersion"
+#define ROW_DOWNGRADE "downgrade"
+#define ROW_REVISION "revision" /* in BUCKET_PINTLE, as the two below */
+#define ROW_WITNESS "witness"
+#define ROW_FORMAT "format"
+#define FORMAT_VERSION 1u
+
+#endif

@@ -1,0 +1,90 @@
+/* membership.h - the rows about members: who is in the cluster, who voted how, what version is
+ * agreed on.
+ *
+ * What        Applies configuration changes and the membership entries of the log to the buckets
+ * members, members_removed, cluster and the row confState, with etcd's JSON; keeps the same in
+ * memory. Callers     engine/apply, engine/engine_restore. Thread      member loop for changes.
+ * Invariants  Checks come before any change: a refused change leaves rows and confState as they
+ * were.
+ */
+#ifndef ENGINE_MEMBERSHIP_H
+#define ENGINE_MEMBERSHIP_H
+
+#include "api/proto/raft.pb-c.h"
+#include "engine/engine_internal.h"
+
+#define MEMBERS_MAX 1024u   /* ERR_LIMIT */
+#define MEMBER_URLS_MAX 64u /* of each kind; ERR_INVALID */
+
+/* ERR_EXISTS (id or peer URL in use), ERR_MEMBER_NOT_FOUND (unknown, or removed before),
+ * ERR_INVALID, ERR_LIMIT. */
+MUST_CHECK enum err membership_apply_v1(struct engine *e, const Raftpb__ConfChange *cc);
+MUST_CHECK enum err membership_apply_v2(struct engine *e, const Raftpb__ConfChangeV2 *cc);
+void membership_set_attributes(struct engine *e, uint64_t id, const Membershippb__Attributes *a);
+/* ERR_INVALID when it is no version. */
+MUST_CHECK enum err membership_set_version(struct engine *e, const char *version);
+void membership_set_downgrade(struct engine *e, bool enabled, const char *target);
+
+/* Rows of the store. ERR_CORRUPT. */
+MUST_CHECK enum err membership_restore_member(struct engine *e, struct slice key,
+                                              struct slice value);
+MUST_CHECK enum err membership_restore_removed(struct engine *e, struct slice key);
+MUST_CHECK enum err membership_restore_version(struct engine *e, struct slice value);
+MUST_CHECK enum err membership_restore_conf(struct engine *e, struct slice value);
+void membership_deinit(struct engine *e);
+
+/* --- membership_conf.c: raft's configuration --- */
+void conf_deinit(struct conf_state *c);
+bool conf_contains(const struct id_list *l, uint64_t id);
+void conf_add_voter(struct conf_state *c, uint64_t id);
+void conf_add_learner(struct conf_state *c, uint64_t id);
+void conf_remove(struct conf_state *c, uint64_t id);
+/* Copy voters to voters_outgoing; or end the joint state. */
+void conf_enter_joint(struct conf_state *c, bool auto_leave);
+void conf_leave_joint(struct conf_state *c);
+void conf_encode(const struct conf_state *c, struct bytes *out);
+MUST_CHECK enum err conf_decode(struct slice json, struct conf_state *out);
+
+/* --- membership_json.c: the little JSON that these rows need --- */
+
+/* What a member's JSON holds. Strings are decoded into `text`, each with a NUL; offsets point
+ * there. */
+struct member_json {
+    struct bytes text;
+    uint64_t id;
+    size_t name;
+    size_t peer_urls[MEMBER_URLS_MAX];
+    size_t n_peer_urls;
+    size_t client_urls[MEMBER_URLS_MAX];
+    size_t n_client_urls;
+    bool is_learner;
+    bool is_promote;
+};
+MUST_CHECK enum err member_json_decode(struct slice json,
+                                       struct member_json *out); /* ERR_INVALID */
+void member_json_deinit(struct member_json *m);
+/* As Go's encoding/json writes it. */
+void member_json_encode(const struct member_info *m, struct bytes *out);
+void json_add_string(struct bytes *out, const char *s);
+
+/* A reader over JSON text; every function skips white space first and fails with ERR_INVALID. */
+struct json {
+    struct slice rest;
+    unsigned depth;
+};
+#define JSON_DEPTH_MAX 16u
+bool json_take(struct json *j,
+               char c); /* true when the next character is `c`, which is then taken */
+MUST_CHECK enum err json_string(struct json *j, struct bytes *out); /* appends without a NUL */
+MUST_CHECK enum err json_u64(struct json *j, uint64_t *out);
+MUST_CHECK enum err json_bool(struct json *j, bool *out);
+MUST_CHECK enum err json_skip(struct json *j);
+/* Walk an object: calls `field` for each name; it takes the value. */
+MUST_CHECK enum err json_object(struct json *j,
+                                enum err (*field)(void *arg, const char *name, struct json *j),
+                                void *arg);
+/* Walk an array; null counts as empty. */
+MUST_CHECK enum err json_array(struct json *j, enum err (*item)(void *arg, struct json *j),
+                               void *arg);
+
+#endif

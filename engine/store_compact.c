@@ -1,0 +1,255 @@
+/* store_compact.c - taking compacted records out of the backend.
+ *
+ * A pass to revision C walks all records with main <= C in order, a bounded number with each
+ * commit, and deletes those that the index does not name as the newest change of their key at C; of
+ * tombstones only one exactly at C stays. Because the walk sees what was there before, it also
+ * computes etcd's compaction hash (etcd-server.md 5.7). A pass begins when the record of its target
+ * is committed, and waits while a stepped read is pinned below C. The index itself is compacted to
+ * C only after the pass to C has begun, and never beyond, so that it can answer for C as long as
+ * the pass runs.
+ *
+ *     compact revision applied ──► committed with a flush ──► pass begins ──► step ... step ──►
+ * finishedCompactRev = C
+ */
+#include <stdlib.h>
+
+#include "base/hash.h"
+#include "engine/engine_internal.h"
+
+#define SCAN_RECORDS 64u   /* looked up under one hold of the lock */
+#define SCAN_PER_DELETE 8u /* a step looks at no more than this many times the batch limit ... */
+#define SCAN_BYTES (16u << 20) /* ... or this many bytes of records */
+
+struct scanned {
+    struct rev rev;
+    bool tombstone;
+    struct slice record_key;
+    struct slice kv;
+    struct slice key;
+    bool keep;
+};
+
+/* Is there a tombstone exactly at `revision`? It would be in etcd's set of kept revisions. */
+static enum err tombstone_at(struct engine *e, int64_t revision, bool *found, struct err_ctx *ec)
+{
+    uint8_t from[RECORD_KEY_BYTES_MAX];
+    size_t len = record_key_encode(from, (struct rev){revision, 0}, false);
+    const struct backend_ops *ops = e->backend->ops;
+    struct backend_read *read = NULL;
+    struct backend_cursor *c = NULL;
+    *found = false;
+    enum err err = ops->read_begin(e->backend, &read, ec);
+    if (err != OK) {
+        return err;
+    }
+    err = ops->cursor_open(read, BUCKET_KEY, slice_of(from, len), &c, ec);
+    while (err == OK && !*found) {
+        struct slice key;
+        struct slice value;
+        struct rev rev = {0};
+        bool tombstone = false;
+        err = ops->cursor_next(c, &key, &value);
+        if (err == OK) {
+            err = record_key_decode(key, &rev, &tombstone);
+        }
+        if (err == OK && rev.main > revision) {
+            break;
+        }
+        *found = err == OK && tombstone;
+    }
+    ops->cursor_close(&c);
+    ops->read_end(&read);
+    return err == ERR_END ? OK : err;
+}
+
+static enum err begin_pass(struct engine *e, struct err_ctx *ec)
+{
+    struct compaction *c = &e->compaction;
+    int64_t finished = atomic_load_explicit(&e->compact_finished, memory_order_relaxed);
+    int64_t target = e->stored.compact_revision;
+    *c = (struct compaction){
+        .active = true,
+        .target = target,
+        .before = e->stored.compact_before,
+        .at = {0, -1},
+        .hashing = e->stored.compact_hashable && e->stored.compact_before == finished,
+        .crc = crc32c(0, bucket_name(BUCKET_KEY), strlen(bucket_name(BUCKET_KEY))),
+    };
+    lock_read(e);
+    c->keep_all = index_count(e->index, (struct slice){0}, (struct slice){0}, target) == 0;
+    unlock(e);
+    if (c->keep_all) {
+        bool found;
+        enum err err = tombstone_at(e, target, &found, ec);
+        if (err != OK) {
+            return err;
+        }
+        c->keep_all = !found;
+    }
+    atomic_store_explicit(&e->compact_passing, target, memory_order_release);
+    return OK;
+}
+
+/* Which of the scanned records stay. */
+static void judge(struct engine *e, struct scanned *v, size_t n)
+{
+    int64_t target = e->compaction.target;
+    lock_read(e);
+    for (size_t i = 0; i < n; i++) {
+        struct key_version newest;
+        v[i].keep = index_version_at(e->index, v[i].key, target, &newest) &&
+                    rev_cmp(newest.mod, v[i].rev) == 0 &&
+                    (!v[i].tombstone || v[i].rev.main == target);
+    }
+    unlock(e);
+}
+
+static void take(struct compaction *c, struct compact_step *step, const struct scanned *v, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        bool skip = (v[i].rev.main <= c->before && !c->keep_all && !v[i].keep) ||
+                    (v[i].rev.main == c->before && v[i].tombstone);
+        if (c->hashing && !skip) {
+            c->crc = crc32c(c->crc, v[i].record_key.data, v[i].record_key.len);
+            c->crc = crc32c(c->crc, v[i].kv.data, v[i].kv.len);
+        }
+        if (!v[i].keep) {
+            uint8_t len = (uint8_t)v[i].record_key.len;
+            bytes_add(&step->keys, &len, 1);
+            bytes_add(&step->keys, v[i].record_key.data, v[i].record_key.len);
+            step->n++;
+        }
+        c->at = v[i].rev;
+    }
+}
+
+/* The next record of the pass. ERR_END behind its last. */
+static enum err scan_one(const struct compaction *c, const struct backend_ops *ops,
+                         struct backend_cursor *cursor, struct scanned *out, struct err_ctx *ec)
+{
+    struct slice stored;
+    struct kv_view view;
+    enum err err = ops->cursor_next(cursor, &out->record_key, &stored);
+    if (err != OK) {
+        return err;
+    }
+    err = record_key_decode(out->record_key, &out->rev, &out->tombstone);
+    if (err == OK && out->rev.main > c->target) {
+        return ERR_END;
+    }
+    if (err == OK) {
+        err = record_check(out->record_key, stored, &out->kv);
+    }
+    if (err == OK) {
+        err = kv_decode(out->kv, &view);
+    }
+    if (err != OK) {
+        return err_set(ec, err, "compaction: bucket key: record after %lld_%lld does not verify",
+                       (long long)c->at.main, (long long)c->at.sub);
+    }
+    out->key = view.key;
+    return OK;
+}
+
+static enum err scan(struct engine *e, struct compact_step *step, struct backend_read *read,
+                     struct err_ctx *ec)
+{
+    const struct backend_ops *ops = e->backend->ops;
+    struct compaction *c = &e->compaction;
+    struct backend_cursor *cursor = NULL;
+    uint8_t from[RECORD_KEY_BYTES_MAX];
+    size_t len = record_key_encode(from, (struct rev){c->at.main, c->at.sub + 1}, false);
+    size_t n_scanned = 0;
+    size_t bytes = 0;
+    enum err err = ops->cursor_open(read, BUCKET_KEY, slice_of(from, len), &cursor, ec);
+    while (err == OK && step->n < e->compaction_batch_limit && bytes < SCAN_BYTES &&
+           n_scanned < (size_t)e->compaction_batch_limit * SCAN_PER_DELETE) {
+        struct scanned v[SCAN_RECORDS];
+        size_t n = 0;
+        size_t room = e->compaction_batch_limit - step->n;
+        while (n < SCAN_RECORDS && n < room) {
+            err = scan_one(c, ops, cursor, &v[n], ec);
+            if (err != OK) {
+                break;
+            }
+            bytes += v[n].kv.len;
+            n++;
+        }
+        judge(e, v, n);
+        take(c, step, v, n);
+        n_scanned += n;
+    }
+    ops->cursor_close(&cursor);
+    if (err == ERR_END) {
+        step->finished = true;
+        err = OK;
+    }
+    return err;
+}
+
+enum err compact_scan(struct engine *e, struct compact_step *step, bool *more, struct err_ctx *ec)
+{
+    struct compaction *c = &e->compaction;
+    int64_t finished = atomic_load_explicit(&e->compact_finished, memory_order_relaxed);
+    int64_t wanted = atomic_load_explicit(&e->compact_revision, memory_order_acquire);
+    if (!c->active) {
+        *more = wanted > finished;
+        if (e->stored.compact_revision <= finished) {
+            return OK;
+        }
+        uint64_t now = atomic_load_explicit(&e->now_ms, memory_order_relaxed);
+        if (!pins_clear(&e->pins, e->stored.compact_revision, now)) {
+            return OK;
+        }
+        enum err err = begin_pass(e, ec);
+        if (err != OK) {
+            return err_wrap(ec, err, "begin compaction");
+        }
+    }
+    struct backend_read *read = NULL;
+    enum err err = e->backend->ops->read_begin(e->backend, &read, ec);
+    if (err != OK) {
+        return err;
+    }
+    err = scan(e, step, read, ec);
+    e->backend->ops->read_end(&read);
+    *more = !step->finished || wanted > c->target;
+    return err;
+}
+
+enum err compact_write(struct engine *e, const struct compact_step *step, struct err_ctx *ec)
+{
+    const struct backend_ops *ops = e->backend->ops;
+    enum err err = OK;
+    for (size_t at = 0; err == OK && at < step->keys.len; at += 1u + step->keys.data[at]) {
+        err = ops->del(e->backend, BUCKET_KEY,
+                       slice_of(step->keys.data + at + 1, step->keys.data[at]), ec);
+    }
+    if (err == OK && step->finished) {
+        uint8_t value[RECORD_KEY_BYTES_MAX];
+        size_t len = record_key_encode(value, (struct rev){e->compaction.target, 0}, false);
+        err = ops->put(e->backend, BUCKET_META, slice_str(ROW_FINISHED_COMPACT),
+                       slice_of(value, len), (struct slice){0}, false, ec);
+    }
+    return err;
+}
+
+void compact_done(struct engine *e, const struct compact_step *step)
+{
+    struct compaction *c = &e->compaction;
+    c->n_deleted += step->n;
+    count(e->metrics.compacted_keys, step->n);
+    if (!step->finished) {
+        return;
+    }
+    c->active = false;
+    atomic_store_explicit(&e->compact_finished, c->target, memory_order_release);
+    if (c->hashing) {
+        struct hash_kv h = {
+            .hash = c->crc, .compact_revision = c->before, .hash_revision = c->target};
+        hashes_add(&e->hashes, &h);
+    }
+    if (e->events != NULL && e->events->compacted != NULL) {
+        e->events->compacted(e->events_arg, c->target);
+    }
+}

@@ -1,0 +1,206 @@
+/* store_flush.c - the store thread's work: one commit after the other.
+ *
+ * A commit holds whole entries: under the lock the end of the last whole entry, its rows and its
+ * counters are taken together (the seal). Records are then read from the tail without the lock,
+ * because sealed ones do not change. Only after the commit do they leave the tail, so that every
+ * reader finds them in one place or the other.
+ */
+#include "engine/engine_internal.h"
+
+struct seal {
+    uint64_t from; /* records of the tail */
+    uint64_t to;
+    struct rows rows; /* owned */
+    struct mark mark;
+    size_t bytes;
+};
+
+static uint64_t now_ns(const struct engine *e)
+{
+    return e->clock == NULL ? 0 : clock_now_ns(e->clock);
+}
+
+static void seal_take(struct engine *e, struct seal *s)
+{
+    *s = (struct seal){0};
+    lock_write(e);
+    s->from = e->tail.head;
+    s->to = e->tail.published;
+    s->rows = e->rows;
+    e->rows = (struct rows){0};
+    s->mark = e->mark;
+    s->bytes = e->unsealed_bytes;
+    e->unsealed_bytes = 0;
+    unlock(e);
+}
+
+static enum err put(struct engine *e, enum bucket bucket, struct slice key, struct slice value,
+                    struct err_ctx *ec)
+{
+    return e->backend->ops->put(e->backend, bucket, key, value, (struct slice){0}, false, ec);
+}
+
+static enum err put_u64(struct engine *e, enum bucket bucket, const char *key, uint64_t v,
+                        struct err_ctx *ec)
+{
+    uint8_t value[8];
+    be64_put(value, v);
+    return put(e, bucket, slice_str(key), slice_of(value, sizeof(value)), ec);
+}
+
+static enum err write_records(struct engine *e, const struct seal *s, struct err_ctx *ec)
+{
+    const struct tail_chunk *chunk = NULL;
+    for (uint64_t i = s->from; i < s->to; i++) {
+        if (chunk == NULL || i % TAIL_CHUNK_RECORDS == 0) {
+            lock_read(e); /* the ring of chunks may be growing */
+            chunk = e->tail.chunks[(i / TAIL_CHUNK_RECORDS) & (e->tail.cap - 1)];
+            unlock(e);
+        }
+        const struct tail_record *r = &chunk->records[i % TAIL_CHUNK_RECORDS];
+        uint8_t key[RECORD_KEY_BYTES_MAX];
+        uint8_t sum[RECORD_SUM_BYTES];
+        struct slice k = slice_of(key, record_key_encode(key, r->rev, r->tombstone));
+        record_sum_encode(sum, k, buf_slice(r->kv));
+        enum err err = e->backend->ops->put(e->backend, BUCKET_KEY, k, buf_slice(r->kv),
+                                            slice_of(sum, sizeof(sum)), true, ec);
+        if (err != OK) {
+            return err;
+        }
+    }
+    return OK;
+}
+
+static enum err write_rows(struct engine *e, const struct rows *rows, struct err_ctx *ec)
+{
+    for (size_t i = 0; i < rows->n; i++) {
+        const struct row *r = &rows->v[i];
+        enum err err = r->value == NULL
+                           ? e->backend->ops->del(e->backend, r->bucket, buf_slice(r->key), ec)
+                           : put(e, r->bucket, buf_slice(r->key), buf_slice(r->value), ec);
+        if (err != OK) {
+            return err;
+        }
+    }
+    return OK;
+}
+
+/* The counters. They only grow: anything else would be a wrong state made durable. */
+static enum err write_mark(struct engine *e, const struct mark *m, struct err_ctx *ec)
+{
+    ASSERT(m->index >= e->stored.index);
+    ASSERT(m->term >= e->stored.term);
+    ASSERT(m->revision >= e->stored.revision);
+    ASSERT(m->compact_revision >= e->stored.compact_revision);
+    enum err err = put_u64(e, BUCKET_META, ROW_CONSISTENT_INDEX, m->index, ec);
+    if (err == OK) {
+        err = put_u64(e, BUCKET_META, ROW_TERM, m->term, ec);
+    }
+    if (err == OK) {
+        err = put_u64(e, BUCKET_PINTLE, ROW_REVISION, (uint64_t)m->revision, ec);
+    }
+    if (err == OK) {
+        err = put_u64(e, BUCKET_PINTLE, ROW_FORMAT, FORMAT_VERSION, ec);
+    }
+    if (err == OK && m->witness.index != 0) {
+        uint8_t w[24];
+        be64_put(w, m->witness.index);
+        be64_put(w + 8, m->witness.term);
+        be64_put(w + 16, m->witness.chain);
+        err = put(e, BUCKET_PINTLE, slice_str(ROW_WITNESS), slice_of(w, sizeof(w)), ec);
+    }
+    return err;
+}
+
+static enum err write_all(struct engine *e, const struct seal *s, const struct compact_step *step,
+                          struct err_ctx *ec)
+{
+    const struct backend_ops *ops = e->backend->ops;
+    enum err err = ops->begin(e->backend, ec);
+    if (err != OK) {
+        return err;
+    }
+    err = write_records(e, s, ec);
+    if (err == OK) {
+        err = write_rows(e, &s->rows, ec);
+    }
+    if (err == OK) {
+        err = compact_write(e, step, ec);
+    }
+    if (err == OK) {
+        err = write_mark(e, &s->mark, ec);
+    }
+    if (err != OK) {
+        ops->abort(e->backend);
+        return err;
+    }
+    uint64_t before = now_ns(e);
+    err = ops->commit(e->backend, ec);
+    if (err == OK && e->metrics.commit != NULL) {
+        histogram_observe_ns(e->metrics.commit, now_ns(e) - before);
+    }
+    return err;
+}
+
+static void committed(struct engine *e, const struct seal *s)
+{
+    struct tail_dropped dropped;
+    lock_write(e);
+    tail_drop(&e->tail, s->to, &dropped);
+    unlock(e);
+    tail_free_dropped(&dropped);
+    atomic_fetch_sub_explicit(&e->pending_bytes, s->bytes, memory_order_relaxed);
+    atomic_store_explicit(&e->file_bytes, e->backend->ops->stats(e->backend).file_bytes,
+                          memory_order_relaxed);
+    uint64_t index_before = e->stored.index;
+    e->stored = s->mark;
+    if (e->events != NULL && e->events->stored != NULL) {
+        e->events->stored(e->events_arg, e->stored.index, index_before);
+    }
+}
+
+enum err engine_flush(struct engine *e, bool force, bool *more, struct err_ctx *ec)
+{
+    *more = false;
+    if (e->store_failed) {
+        return err_set(ec, ERR_IO, "the store failed before");
+    }
+    struct seal s;
+    struct compact_step step = {0};
+    seal_take(e, &s);
+    enum err err = compact_scan(e, &step, more, ec);
+    bool anything = s.bytes > 0 || s.mark.index > e->stored.index || step.n > 0 || step.finished;
+    if (err == OK && (anything || force)) {
+        err = write_all(e, &s, &step, ec);
+        if (err == OK) {
+            committed(e, &s);
+            compact_done(e, &step);
+        }
+    }
+    rows_deinit(&s.rows);
+    bytes_deinit(&step.keys);
+    if (err != OK) {
+        e->store_failed = true;
+        *more = false;
+        err = err_wrap(ec, err, "store");
+        if (e->events != NULL && e->events->failed != NULL) {
+            e->events->failed(e->events_arg, err, ec);
+        }
+    }
+    return err;
+}
+
+enum err engine_defrag(struct engine *e, struct err_ctx *ec)
+{
+    if (e->store_failed) {
+        return err_set(ec, ERR_IO, "the store failed before");
+    }
+    uint64_t before = now_ns(e);
+    enum err err = e->backend->ops->defrag(e->backend, ec);
+    if (err == OK && e->metrics.defrag != NULL) {
+        histogram_observe_ns(e->metrics.defrag, now_ns(e) - before);
+    }
+    atomic_store_explicit(&e->file_bytes, e->backend->ops->stats(e->backend).file_bytes,
+                          memory_order_relaxed);
+    return err_wrap(ec, err, "defragment");
+}
