@@ -106,6 +106,7 @@ struct item {
 
 #define FANOUT 64u     /* children of one inner node */
 #define HEIGHT_MAX 16u /* levels of inner nodes */
+#define INNER_PREFIX_BYTES 56u
 
 struct separator {
     uint32_t len;
@@ -116,6 +117,7 @@ struct separator {
 struct inner {
     uint32_t n;          /* children */
     uint32_t prefix_len; /* bytes that all separators begin with */
+    uint8_t prefix[INNER_PREFIX_BYTES]; /* the first of them, beside what a search reads anyway */
     uint64_t head[FANOUT - 1]; /* 8 bytes of each separator behind the prefix, big endian, zero padded */
     void *child[FANOUT];       /* inner nodes or leaves, by level */
     int64_t live[FANOUT];      /* live keys below each child */
@@ -279,6 +281,44 @@ static inline size_t leaf_room(const struct leaf *l)
     return l->cap - (sizeof *l + ((l->prefix_len + 7u) & ~7u) + l->n * sizeof(struct slot) + l->heap);
 }
 
+/* The packed form of a version: 24 bytes, unaligned in the leaf. */
+struct packed {
+    int64_t main;
+    uint32_t sub;
+    uint32_t kv_bytes;
+    union {
+        struct {
+            uint32_t created_before; /* main - create revision */
+            uint32_t version;
+        } narrow;
+        struct wide *wide;
+    } u;
+};
+static_assert(sizeof(struct packed) == VERSION_BYTES, "a packed version has no holes");
+
+static inline int64_t payload_main(const uint8_t *payload)
+{
+    int64_t main;
+    memcpy(&main, payload, sizeof main);
+    return main;
+}
+
+static inline void payload_version(uint16_t bits, const uint8_t *payload, struct key_version *out)
+{
+    struct packed p;
+    memcpy(&p, payload, sizeof p);
+    out->mod = (struct rev){p.main, p.sub};
+    out->kv_bytes = p.kv_bytes;
+    out->tombstone = (bits & SLOT_TOMB) != 0;
+    if ((bits & SLOT_WIDE) != 0) {
+        out->create_revision = p.u.wide->create_revision;
+        out->version = p.u.wide->version;
+    } else {
+        out->create_revision = out->tombstone ? 0 : p.main - p.u.narrow.created_before;
+        out->version = p.u.narrow.version;
+    }
+}
+
 static inline struct history *payload_history(const uint8_t *payload)
 {
     struct history *h;
@@ -306,7 +346,6 @@ bool leaf_set_payload(struct leaf *l, uint32_t i, uint16_t flags, const uint8_t 
 /* A copy of the leaf with the same prefix, without garbage, in an allocation for `used` bytes. */
 struct leaf *leaf_copy(struct index *x, const struct leaf *l, size_t used);
 
-void payload_version(uint16_t bits, const uint8_t *payload, struct key_version *out);
 /* Pack `v` (and `h`, may be NULL) into `payload`; the flags it needs. Allocates struct wide when it must. */
 uint16_t payload_pack(struct index *x, const struct key_version *v, struct history *h, uint8_t *payload);
 void payload_free_wide(struct index *x, uint16_t bits, const uint8_t *payload);
@@ -317,8 +356,20 @@ void history_free(struct index *x, struct history *h);
 /* How many changes have main <= at. */
 uint32_t history_until(const struct history *h, int64_t at);
 void history_version(const struct history *h, uint32_t i, struct key_version *out);
+/* The newest older change of slot i with main <= at, tombstones included. */
+bool leaf_old_version_at(const struct leaf *l, const struct slot *s, int64_t at, struct key_version *out);
+
 /* The newest change of slot i with main <= at, tombstones included. */
-bool leaf_version_at(const struct leaf *l, uint32_t i, int64_t at, struct key_version *out);
+static inline bool leaf_version_at(const struct leaf *l, uint32_t i, int64_t at, struct key_version *out)
+{
+    const struct slot *s = &leaf_slots(l)[i];
+    const uint8_t *payload = leaf_payload(l, s);
+    if (payload_main(payload) <= at) {
+        payload_version(s->bits, payload, out);
+        return true;
+    }
+    return (s->bits & SLOT_HIST) != 0 && leaf_old_version_at(l, s, at, out);
+}
 
 /* --- index_tree.c --------------------------------------------------------------------------------------- */
 

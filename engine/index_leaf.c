@@ -296,37 +296,6 @@ bool leaf_set_payload(struct leaf *l, uint32_t i, uint16_t flags, const uint8_t 
 
 /* --- versions ------------------------------------------------------------------------------------------ */
 
-/* The packed form of a version: 24 bytes, unaligned in the leaf. */
-struct packed {
-    int64_t main;
-    uint32_t sub;
-    uint32_t kv_bytes;
-    union {
-        struct {
-            uint32_t created_before; /* main - create revision */
-            uint32_t version;
-        } narrow;
-        struct wide *wide;
-    } u;
-};
-static_assert(sizeof(struct packed) == VERSION_BYTES, "a packed version has no holes");
-
-void payload_version(uint16_t bits, const uint8_t *payload, struct key_version *out)
-{
-    struct packed p;
-    memcpy(&p, payload, sizeof p);
-    out->mod = (struct rev){p.main, p.sub};
-    out->kv_bytes = p.kv_bytes;
-    out->tombstone = (bits & SLOT_TOMB) != 0;
-    if ((bits & SLOT_WIDE) != 0) {
-        out->create_revision = p.u.wide->create_revision;
-        out->version = p.u.wide->version;
-    } else {
-        out->create_revision = out->tombstone ? 0 : p.main - p.u.narrow.created_before;
-        out->version = p.u.narrow.version;
-    }
-}
-
 uint16_t payload_pack(struct index *x, const struct key_version *v, struct history *h, uint8_t *payload)
 {
     ASSERT(v->mod.sub >= 0 && v->mod.sub <= INDEX_SUB_MAX);
@@ -443,20 +412,9 @@ void history_version(const struct history *h, uint32_t i, struct key_version *ou
     };
 }
 
-bool leaf_version_at(const struct leaf *l, uint32_t i, int64_t at, struct key_version *out)
+bool leaf_old_version_at(const struct leaf *l, const struct slot *s, int64_t at, struct key_version *out)
 {
-    const struct slot *s = &leaf_slots(l)[i];
-    const uint8_t *payload = leaf_payload(l, s);
-    int64_t main;
-    memcpy(&main, payload, sizeof main);
-    if (main <= at) {
-        payload_version(s->bits, payload, out);
-        return true;
-    }
-    if ((s->bits & SLOT_HIST) == 0) {
-        return false;
-    }
-    const struct history *h = payload_history(payload);
+    const struct history *h = payload_history(leaf_payload(l, s));
     uint32_t n = history_until(h, at);
     if (n == 0) {
         return false;

@@ -31,7 +31,10 @@ static uint32_t inner_find(const struct inner *node, struct slice key)
         return 0;
     }
     size_t common = key.len < node->prefix_len ? key.len : node->prefix_len;
-    int c = bytes_cmp(node->sep[0]->data, key.data, common);
+    int c = bytes_cmp(node->prefix, key.data, common < INNER_PREFIX_BYTES ? common : INNER_PREFIX_BYTES);
+    if (c == 0 && common > INNER_PREFIX_BYTES) {
+        c = bytes_cmp(node->sep[0]->data + INNER_PREFIX_BYTES, key.data + INNER_PREFIX_BYTES, common - INNER_PREFIX_BYTES);
+    }
     if (c != 0 || key.len < node->prefix_len) {
         return c >= 0 ? 0 : node->n - 1;
     }
@@ -57,6 +60,7 @@ static void inner_reindex(struct inner *node)
     }
     size_t common = common_prefix(sep_slice(node->sep[0]), sep_slice(node->sep[node->n - 2]));
     node->prefix_len = (uint32_t)common;
+    bytes_copy(node->prefix, node->sep[0]->data, common < INNER_PREFIX_BYTES ? common : INNER_PREFIX_BYTES);
     for (uint32_t i = 0; i + 1 < node->n; i++) {
         node->head[i] = head64(node->sep[i]->data + common, node->sep[i]->len - common);
     }
@@ -143,11 +147,12 @@ static struct inner *inner_split(struct index *x, struct inner *node, bool appen
 
 /* --- the way down -------------------------------------------------------------------------------------- */
 
-static inline void leaf_prefetch(const struct leaf *l)
+/* What a search reads first of a node, leaf or inner: header, prefix, and slots or heads. Asked for together they cost
+ * one wait for memory. */
+static inline void node_prefetch(const void *node)
 {
-    /* Header, prefix and slots of a usual leaf: asked for together they cost one wait for memory. */
     for (size_t at = 0; at < 10u * CACHE_LINE_BYTES; at += CACHE_LINE_BYTES) {
-        __builtin_prefetch((const uint8_t *)l + at);
+        __builtin_prefetch((const uint8_t *)node + at);
     }
 }
 
@@ -160,8 +165,8 @@ void tree_descend(const struct index *x, struct slice key, struct path *p)
         p->step[level].node = in;
         p->step[level].i = i;
         node = in->child[i];
+        node_prefetch(node);
     }
-    leaf_prefetch(node);
     p->leaf = node;
 }
 
@@ -171,8 +176,8 @@ const struct leaf *tree_leaf(const struct index *x, struct slice key)
     for (uint32_t level = 0; level < x->height; level++) {
         const struct inner *in = node;
         node = in->child[inner_find(in, key)];
+        node_prefetch(node);
     }
-    leaf_prefetch(node);
     return node;
 }
 
@@ -187,9 +192,9 @@ int64_t tree_rank(const struct index *x, struct slice key)
             rank += in->live[i];
         }
         node = in->child[at];
+        node_prefetch(node);
     }
     const struct leaf *l = node;
-    leaf_prefetch(l);
     bool found;
     uint32_t at = leaf_find(l, key, &found);
     if (l->live == l->n) {
