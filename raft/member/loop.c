@@ -315,7 +315,7 @@ static void answer_applied(struct member *m, struct apply_result *r)
         return;
     }
     op->result = *r;
-    if (r->err == OK && r->compacting_to > m->compacted_to) {
+    if (r->err == OK && r->compacting_to > 0 && r->compacting_to > m->compacted_to) {
         op->revision = r->compacting_to;
         op_list_add(&m->compaction_waits, op);
         return;
