@@ -73,11 +73,14 @@ static void set_row(struct watch_matcher *m, struct row *rows, size_t at, uint64
     struct row *r = &rows[at];
     r->key_len = random_key(rng, r->key);
     r->end_len = next_random(rng) % 3 == 0 ? 0 : random_key(rng, r->end);
-    struct watch_group *g = watch_matcher_group(m, slice_of(r->key, r->key_len), slice_of(r->end, r->end_len));
+    struct watch_group *g =
+        watch_matcher_group(m, slice_of(r->key, r->key_len), slice_of(r->end, r->end_len));
     for (size_t i = 0; i < N_GROUPS; i++) {
         if (rows[i].g == g) {
-            assert_true(slice_eq(slice_of(rows[i].key, rows[i].key_len), slice_of(r->key, r->key_len)));
-            assert_true(slice_eq(slice_of(rows[i].end, rows[i].end_len), slice_of(r->end, r->end_len)));
+            assert_true(
+                slice_eq(slice_of(rows[i].key, rows[i].key_len), slice_of(r->key, r->key_len)));
+            assert_true(
+                slice_eq(slice_of(rows[i].end, rows[i].end_len), slice_of(r->end, r->end_len)));
             return;
         }
     }
