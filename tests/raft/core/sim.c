@@ -464,8 +464,7 @@ static void random_conf_change(struct sim *s, struct sim_member *m)
 static bool deliver(struct sim *s, const struct raft_message *m)
 {
     struct sim_member *to = &s->members[m->to - 1];
-    if (to->raft == NULL || ((s->cut >> (m->from - 1)) & 1u) != 0 ||
-        ((s->cut >> (m->to - 1)) & 1u) != 0) {
+    if (to->raft == NULL || ((s->cut >> (m->from - 1)) & 1u) != ((s->cut >> (m->to - 1)) & 1u)) {
         return false;
     }
     enum err e = raft_receive(to->raft, m);
@@ -517,7 +516,7 @@ static void rare(struct sim *s, struct sim_member *m)
         sim_crash(s, m);
         break;
     case 1:
-        s->cut = sim_random(s, 2) == 0 ? 0 : UINT64_C(1) << (who - 1);
+        s->cut = sim_random(s, 3) == 0 ? 0 : sim_random(s, UINT64_C(1) << s->options.n_members);
         break;
     case 2:
         raft_transfer_leader(m->raft, who);
@@ -541,27 +540,31 @@ static void rare(struct sim *s, struct sim_member *m)
 
 void sim_step(struct sim *s)
 {
+    /* Up to which of 1000: deliver, act, complete, tick, propose, read, store; the rest is rare. */
+    static const uint64_t calm[] = {450, 650, 800, 880, 940, 970, 990};
+    static const uint64_t stormy[] = {350, 550, 640, 860, 890, 930, 940};
     struct sim_member *m = &s->members[sim_random(s, s->options.n_members)];
     uint64_t dice = sim_random(s, 1000);
     if (m->raft == NULL) {
-        if (dice < 100) {
+        if (dice < (s->options.stormy ? 300 : 100)) {
             sim_start(s, m);
         }
         return;
     }
-    if (dice < 450) {
+    const uint64_t *w = s->options.stormy ? stormy : calm;
+    if (dice < w[0]) {
         deliver_random(s, 5);
-    } else if (dice < 650) {
+    } else if (dice < w[1]) {
         sim_act(s, m);
-    } else if (dice < 800) {
+    } else if (dice < w[2]) {
         sim_complete(s, m);
-    } else if (dice < 880) {
+    } else if (dice < w[3]) {
         raft_tick(m->raft);
-    } else if (dice < 940) {
+    } else if (dice < w[4]) {
         (void)sim_propose(s, m);
-    } else if (dice < 970) {
+    } else if (dice < w[5]) {
         (void)sim_read(s, m);
-    } else if (dice < 990) {
+    } else if (dice < w[6]) {
         sim_store(m);
     } else {
         rare(s, m);

@@ -60,6 +60,7 @@ struct sim_options {
     bool check_quorum;
     bool apply_before_durable;
     bool step_down_on_removal;
+    bool stormy; /* more ticks, crashes, cuts and elections; less work */
     uint64_t max_append_bytes;
     uint64_t max_committed_bytes;
     uint32_t max_inflight;
@@ -71,7 +72,7 @@ struct sim {
     struct sim_member members[SIM_MEMBERS_MAX];
     size_t n_network;
     struct raft_message *network[SIM_NETWORK_MAX + SIM_SNAPSHOTS_MAX];
-    uint64_t cut; /* bit i: member i + 1 is cut off */
+    uint64_t cut; /* bit i: the side of a parted network on which member i + 1 is */
     /* what is known for sure */
     uint64_t max_applied;
     uint64_t chain[SIM_INDEX_MAX]; /* sum after the entry at this index; 0: not applied yet */

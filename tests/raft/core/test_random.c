@@ -37,6 +37,7 @@ static struct sim_options options_of(uint64_t seed)
         .check_quorum = ((bits >> 25) & 1u) != 0,
         .apply_before_durable = ((bits >> 26) & 1u) != 0,
         .step_down_on_removal = ((bits >> 30) & 1u) != 0,
+        .stormy = ((bits >> 31) & 1u) != 0,
         .max_append_bytes = ((bits >> 27) & 1u) != 0 ? 64 : RAFT_APPEND_BYTES,
         .max_committed_bytes = ((bits >> 28) & 1u) != 0 ? 128 : 0,
         .max_inflight = ((bits >> 29) & 1u) != 0 ? 2 : RAFT_INFLIGHT,
