@@ -368,6 +368,9 @@ void h2_options_create(struct hub *h)
     ASSERT(nghttp2_option_new(&h->h2_option) == 0);
     nghttp2_option *o = h->h2_option;
     nghttp2_option_set_no_closed_streams(o, 1);
+    /* Go's clients put whole URLs into :authority, which strict checking refuses; what matters of a request's head is checked
+     * where it is used. */
+    nghttp2_option_set_no_http_messaging(o, 1);
     nghttp2_option_set_max_outbound_ack(o, H2_ACKS_MAX);
     nghttp2_option_set_max_settings(o, H2_SETTINGS_MAX);
     nghttp2_option_set_stream_reset_rate_limit(o, H2_RESETS_BURST, H2_RESETS_PER_S);
