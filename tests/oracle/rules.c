@@ -53,8 +53,7 @@ static bool hash_of_unsettled_compaction(const struct rules_context *c,
     }
     const Etcdserverpb__HashKVRequest *q = (const void *)s->request[ORACLE];
     const struct world *w = c->pair->world;
-    int64_t revision = q->revision == 0 ? w->revision : q->revision;
-    return revision > w->settled && world_was_compaction(w, revision);
+    return q->revision > w->settled && world_was_compaction(w, q->revision);
 }
 
 static bool hash_of_a_compaction(const struct rules_context *c, const struct field_value *oracle,
@@ -67,8 +66,8 @@ static bool hash_of_a_compaction(const struct rules_context *c, const struct fie
         return false;
     }
     const Etcdserverpb__HashKVRequest *q = (const void *)s->request[ORACLE];
-    const struct world *w = c->pair->world;
-    return world_was_compaction(w, q->revision == 0 ? w->revision : q->revision);
+    /* Hashes are kept by the revision as it was asked for, so 0 finds that of a compaction at 0. */
+    return world_was_compaction(c->pair->world, q->revision);
 }
 
 static bool range_is_keys_only(const struct rules_context *c, const struct field_value *oracle,
@@ -103,6 +102,18 @@ static bool txn_put_order(const struct pair *p, const struct step *s)
     (void)p;
     return s->method == M_TXN && strcmp(s->outcome[ORACLE].status.text, key_missing) == 0 &&
            strcmp(s->outcome[SUBJECT].status.text, lease_missing) == 0;
+}
+
+static const char rev_future[] = "etcdserver: mvcc: required revision is a future revision";
+
+static bool txn_puts_first(const struct pair *p, const struct step *s)
+{
+    (void)p;
+    const char *oracle = s->outcome[ORACLE].status.text;
+    const char *subject = s->outcome[SUBJECT].status.text;
+    return s->method == M_TXN &&
+           (strcmp(oracle, key_missing) == 0 || strcmp(oracle, lease_missing) == 0) &&
+           (strcmp(subject, rev_compacted) == 0 || strcmp(subject, rev_future) == 0);
 }
 
 static bool old_hash_refused(const struct pair *p, const struct step *s)
@@ -174,6 +185,8 @@ static const struct rule rules[] = {
      ON_FIELD("HashKVResponse", "compact_revision", hash_of_unsettled_compaction)},
     {V34 | V36, "inside a txn the lease is looked up before the key since 3.7",
      ON_STATUS(txn_put_order)},
+    {V34, "a txn's puts are checked before its ranges, whatever their order, until 3.4",
+     ON_STATUS(txn_puts_first)},
     {V37, "3.7.1 leaves the lease out of keys_only replies, other releases do not",
      ON_FIELD("KeyValue", "lease", range_is_keys_only)},
     {V34, "since 3.5", ON_STATUS(unknown_to_the_oracle)},

@@ -39,6 +39,7 @@ struct watch_stream {
     struct client_stream *streams[N_SIDES];
     struct control_queue controls[N_SIDES];
     struct watcher watchers[WATCHERS_MAX];
+    struct watcher *pending; /* being created: its first events may come with the answer */
     bool half_closed;
 };
 
@@ -186,6 +187,10 @@ static bool take_response(struct watches *w, struct watch_stream *s, enum side_i
             return false;
         }
         control->responses[control->n++] = r;
+        if (r->created && !r->canceled && s->pending != NULL) {
+            s->pending->used = true;
+            s->pending->id = r->watch_id;
+        }
         return true;
     }
     struct watcher *watcher = find(s, r->watch_id);
@@ -439,20 +444,23 @@ static bool create(struct watches *w, struct watch_stream *s, struct watcher *wa
         create.watch_id = (int64_t)random_below(&world->random, 12) - 3;
         create.watch_id -= create.watch_id == -1; /* -1 stands for "none" in answers */
     }
+    *watcher = (struct watcher){.filters = filters, .start_revision = create.start_revision,
+                                .compacted = world->compacted};
+    bytes_add(&watcher->key, create.key.len == 0 ? (const uint8_t *)"" : create.key.data,
+              create.key.len == 0 ? 1 : create.key.len); /* no key means the smallest one */
+    s->pending = watcher;
     const Etcdserverpb__WatchResponse *a = NULL;
-    if (!send_both(w, s, &request) || !answer(w, s, &create.base, &a)) {
+    bool asked = send_both(w, s, &request) && answer(w, s, &create.base, &a);
+    s->pending = NULL;
+    if (!asked) {
         return false;
     }
     bool refused = a->canceled;
-    *watcher = (struct watcher){.used = !refused, .id = a->watch_id, .filters = filters,
-                                .start_revision = create.start_revision,
-                                .compacted = world->compacted};
     answered(s);
     if (refused) {
+        watcher_reset(watcher);
         return true;
     }
-    bytes_add(&watcher->key, create.key.len == 0 ? (const uint8_t *)"" : create.key.data,
-              create.key.len == 0 ? 1 : create.key.len); /* no key means the smallest one */
     if (create.start_revision == 0 || create.start_revision >= world->compacted) {
         return true;
     }

@@ -327,7 +327,7 @@ static Etcdserverpb__RequestOp *op(struct world *w, struct txn_style style)
     } else if (kind < 85) {
         o->request_case = ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_DELETE_RANGE;
         o->request_delete_range = world_delete(w);
-    } else if (kind < 98 && style.depth < 3) {
+    } else if (kind < 98 && style.depth < 3 && !w->no_nested) {
         style.depth++;
         o->request_case = ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_TXN;
         o->request_txn = txn(w, style);

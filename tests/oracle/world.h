@@ -33,6 +33,7 @@ struct world {
     int64_t leases[LEASES_MAX];     /* that exist */
     size_t n_leases;
     uint64_t member_id;
+    bool no_nested; /* make no txns inside txns */
 };
 
 /* A random one of the fixed, small set of keys, which has zero bytes, 0xff bytes and prefixes. */
