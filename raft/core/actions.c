@@ -139,6 +139,7 @@ void raft_status(const struct raft *r, struct raft_status *out)
         .leader = r->leader,
         .role = r->role,
         .is_learner = r->is_learner,
+        .suspect = r->lost_index != 0,
         .transferee = r->transferee,
         .applied = r->log.applied,
         .first_index = raft_log_first(&r->log),

@@ -110,7 +110,38 @@ static void become_leader(struct raft *r)
 bool raft_promotable(const struct raft *r)
 {
     const struct raft_progress *p = raft_tracker_get(&r->tracker, r->id);
-    return p != NULL && !p->is_learner && r->log.snapshot == NULL;
+    return p != NULL && !p->is_learner && r->log.snapshot == NULL && r->lost_index == 0;
+}
+
+/* ---- a log that lost something ---- */
+
+static bool reaches(uint64_t term, uint64_t index, const struct raft *r)
+{
+    return term > r->lost_term || (term == r->lost_term && index >= r->lost_index);
+}
+
+/* Logs that agree on an entry agree on all before it. So an end of the lost term that is as far, or
+ * of a later term, whose leader had all that was committed, holds every committed entry among the
+ * lost ones. */
+void raft_check_recovered(struct raft *r)
+{
+    uint64_t term = 0;
+    uint64_t last = r->log.durable_next - 1;
+    if (r->lost_index != 0 && raft_log_term(&r->log, last, &term) && reaches(term, last, r)) {
+        r->lost_index = 0;
+        r->lost_term = 0;
+    }
+}
+
+void raft_suspect(struct raft *r, uint64_t term, uint64_t index)
+{
+    bool farther = raft_log_up_to_date(&r->log, index, term);
+    if (index == 0 || !farther || raft_log_matches(&r->log, index, term)) {
+        return;
+    }
+    r->lost_term = term;
+    r->lost_index = index;
+    raft_become_follower(r, (term > r->term ? term : r->term) + 1, RAFT_NONE);
 }
 
 static void campaign(struct raft *r, enum raft_campaign_kind kind)
@@ -205,7 +236,8 @@ void raft_handle_vote(struct raft *r, const struct raft_message *m)
     struct raft_message *resp =
         raft_message_create(pre ? RAFT_MSG_PRE_VOTE_RESP : RAFT_MSG_VOTE_RESP, 0);
     resp->to = m->from;
-    if (free_to && raft_log_up_to_date(&r->log, m->index, m->log_term)) {
+    bool has_lost = r->lost_index == 0 || reaches(m->log_term, m->index, r);
+    if (free_to && has_lost && raft_log_up_to_date(&r->log, m->index, m->log_term)) {
         trace_vote(r, m, "cast", "for");
         /* The term of the question: a pre-candidate's own is lower, and it would drop ours. */
         resp->term = m->term;

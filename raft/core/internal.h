@@ -243,6 +243,8 @@ struct raft {
     bool is_learner;
     uint64_t leader;
     uint64_t transferee;
+    uint64_t lost_term; /* suspect: the log once reached this far; lost_index 0: it is sound */
+    uint64_t lost_index;
     uint64_t pending_conf_index; /* no conf change is proposed while it is above applied */
     uint64_t uncommitted_bytes;  /* leader: payloads proposed and not applied yet */
     uint32_t election_elapsed;
@@ -295,6 +297,8 @@ void raft_trace(const struct raft *r, enum raft_log_level level, const char *fmt
 void raft_become_follower(struct raft *r, uint64_t term, uint64_t leader);
 void raft_hup(struct raft *r, enum raft_campaign_kind kind);
 bool raft_promotable(const struct raft *r);
+/* The durable log has grown: it may have got back what it lost. */
+void raft_check_recovered(struct raft *r);
 /* A (pre-)vote request that passed the checks of terms. */
 void raft_handle_vote(struct raft *r, const struct raft_message *m);
 void raft_handle_vote_resp(struct raft *r, const struct raft_message *m);

@@ -392,6 +392,7 @@ static void applied_snapshot(struct raft *r, uint64_t index)
 {
     raft_log_snapshot_installed(&r->log, index);
     raft_applied(r, index);
+    raft_check_recovered(r);
 }
 
 /* Whether the message goes on to be handled; a request for a vote under a leader's lease does not,
@@ -433,9 +434,10 @@ static bool raise_term(struct raft *r, const struct raft_message *m)
 static void answer_lower_term(struct raft *r, const struct raft_message *m)
 {
     bool from_leader = m->type == RAFT_MSG_APP || m->type == RAFT_MSG_HEARTBEAT;
-    if (from_leader && (r->config.check_quorum || r->config.pre_vote)) {
+    if (from_leader &&
+        (r->config.check_quorum || r->config.pre_vote || r->lost_index != 0)) {
         /* That leader cannot be raised to our term by a vote request, for its followers hold to
-         * their lease; this answer does it. */
+         * their lease, or we must not ask for votes; this answer does it. */
         struct raft_message *resp = raft_message_create(RAFT_MSG_APP_RESP, 0);
         resp->to = m->from;
         raft_send(r, resp);
@@ -484,6 +486,7 @@ enum err raft_step(struct raft *r, const struct raft_message *m)
     if (m->type == RAFT_MSG_STORAGE_APPEND_RESP) {
         if (m->index != 0) {
             raft_log_durable_to(r, m->index, m->log_term);
+            raft_check_recovered(r);
         }
         if (m->snapshot != NULL) {
             applied_snapshot(r, m->snapshot->index);

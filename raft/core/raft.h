@@ -298,6 +298,15 @@ void raft_report_unreachable(struct raft *r, uint64_t id);
 /* The snapshot that raft told us to send to `id` was delivered, or not. */
 void raft_report_snapshot(struct raft *r, uint64_t id, bool delivered);
 
+/* The own log lost entries that it may have acknowledged, none behind the one of (`term`, `index`):
+ * a damaged or cut-off log, a store that knows more than the log. This member is suspect until its
+ * durable log reaches there again: it does not campaign, and it votes only for candidates whose log
+ * reaches there too, for they have all that it may have helped to commit. It also moves to a new
+ * term, which makes a present leader step down: only a new leader finds out that entries which were
+ * acknowledged have to be sent again. Does nothing when the log reaches there. Call it right after
+ * raft_create; the shell remembers the fact until raft_status says that it is over. */
+void raft_suspect(struct raft *r, uint64_t term, uint64_t index);
+
 /* Drop entries up to and including `index` (at most `applied`) from memory. Followers that need
  * them get a snapshot. Below the first kept entry nothing happens. */
 void raft_compact(struct raft *r, uint64_t index);
@@ -355,6 +364,7 @@ struct raft_status {
     uint64_t leader;
     enum raft_role role;
     bool is_learner;
+    bool suspect; /* see raft_suspect */
     uint64_t transferee; /* leadership is on its way to; RAFT_NONE: nobody */
     uint64_t applied;
     uint64_t first_index; /* of the entries in memory; last_index + 1 when there is none */

@@ -130,6 +130,9 @@ void sim_start(struct sim *s, struct sim_member *m)
     struct err_ctx ec;
     enum err e = raft_create(&config, &m->raft, &ec);
     ASSERT(e == OK);
+    if (m->lost_index != 0) {
+        raft_suspect(m->raft, m->lost_term, m->lost_index);
+    }
     m->applied = m->stored_applied;
     m->sum = m->stored_sum;
     m->conf = m->stored_conf;
@@ -154,6 +157,31 @@ void sim_crash(struct sim *s, struct sim_member *m)
         free_batch(&b);
     }
     raft_destroy(&m->raft);
+}
+
+/* A crash after which the disk gives back less than was durable. Only where a majority keeps all of
+ * its promises: in a larger cluster, and while no other member has lost something. */
+static void crash_and_lose(struct sim *s, struct sim_member *m)
+{
+    bool may = m->conf.voters.n >= 3 && m->conf.voters_outgoing.n == 0;
+    for (size_t i = 0; i < s->options.n_members; i++) {
+        may = may && s->members[i].lost_index == 0;
+    }
+    if (!may) {
+        return;
+    }
+    sim_crash(s, m);
+    uint64_t last = m->base_index + m->n_entries;
+    uint64_t keep = m->stored_applied > m->base_index ? m->stored_applied : m->base_index;
+    if (keep >= last) {
+        return;
+    }
+    m->lost_index = last;
+    m->lost_term = m->entries[m->n_entries - 1].term;
+    keep += sim_random(s, last - keep);
+    cut_entries(m, (size_t)(keep - m->base_index));
+    m->hard_state.commit = m->hard_state.commit < keep ? m->hard_state.commit : keep;
+    s->n_losses++;
 }
 
 void sim_store(struct sim_member *m)
@@ -402,6 +430,12 @@ void sim_complete(struct sim *s, struct sim_member *m)
         }
     }
     free_batch(&b);
+    struct raft_status st;
+    raft_status(m->raft, &st);
+    if (!st.suspect) {
+        m->lost_index = 0;
+        m->lost_term = 0;
+    }
 }
 
 void sim_complete_all(struct sim *s, struct sim_member *m)
@@ -511,9 +545,12 @@ static void deliver_random(struct sim *s, uint64_t loss_percent)
 static void rare(struct sim *s, struct sim_member *m)
 {
     uint64_t who = 1 + sim_random(s, s->options.n_members);
-    switch (sim_random(s, 8)) {
+    switch (sim_random(s, 9)) {
     case 0:
         sim_crash(s, m);
+        break;
+    case 8:
+        crash_and_lose(s, m);
         break;
     case 1:
         s->cut = sim_random(s, 3) == 0 ? 0 : sim_random(s, UINT64_C(1) << s->options.n_members);
@@ -638,10 +675,12 @@ bool sim_trapped(struct sim *s)
     /* The furthest log, as term and index, of those who cannot lead, and of those who can. */
     uint64_t term[2] = {0, 0};
     uint64_t index[2] = {0, 0};
+    bool lost = false;
     for (size_t i = 0; i < s->options.n_members; i++) {
         const struct sim_member *m = &s->members[i];
         struct raft_status st;
         raft_status(m->raft, &st);
+        lost = lost || st.suspect;
         bool can_lead = raft_ids_has(&m->conf.voters, m->id) ||
                         raft_ids_has(&m->conf.voters_outgoing, m->id);
         if (st.last_term > term[can_lead] ||
@@ -651,7 +690,7 @@ bool sim_trapped(struct sim *s)
         }
     }
     return sim_leader(s) == NULL &&
-           (term[0] > term[1] || (term[0] == term[1] && index[0] > index[1]));
+           (lost || term[0] > term[1] || (term[0] == term[1] && index[0] > index[1]));
 }
 
 void sim_print(const struct sim *s)

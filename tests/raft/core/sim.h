@@ -40,6 +40,8 @@ struct sim_member {
     size_t n_entries;
     size_t cap_entries;
     struct raft_entry *entries;
+    uint64_t lost_term; /* the log lost entries up to this one; index 0: it is sound */
+    uint64_t lost_index;
     uint64_t stored_applied; /* the state machine as it was last stored */
     uint64_t stored_sum;
     struct raft_conf_state stored_conf;
@@ -81,6 +83,7 @@ struct sim {
     uint64_t n_elections;
     uint64_t n_snapshots;
     uint64_t n_crashes;
+    uint64_t n_losses; /* of durable entries, by one member at a time */
     uint64_t n_conf_changes;
     uint64_t n_read_answers;
 };
@@ -100,7 +103,8 @@ bool sim_settle(struct sim *s, size_t rounds);
 /* After sim_settle: whether the cluster is caught where raft, as etcd has it, cannot get out. A
  * configuration counts from when it is applied. A voter that ceased to be one, in a small cluster,
  * may be needed by others who do not know it yet, and refuse its vote to their shorter logs.
- * (Shells avoid that by handing leadership over first.) */
+ * (Shells avoid that by handing leadership over first.) Or the vote of a member is needed that may
+ * have acknowledged more than the others hold, and lost it. */
 bool sim_trapped(struct sim *s);
 
 /* Where every member stands, on stderr. */

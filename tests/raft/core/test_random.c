@@ -21,6 +21,7 @@ struct totals {
     uint64_t elections;
     uint64_t snapshots;
     uint64_t crashes;
+    uint64_t losses;
     uint64_t conf_changes;
     uint64_t reads;
     uint64_t trapped;
@@ -62,6 +63,7 @@ static void run(uint64_t seed, struct totals *t)
     t->elections += s->n_elections;
     t->snapshots += s->n_snapshots;
     t->crashes += s->n_crashes;
+    t->losses += s->n_losses;
     t->conf_changes += s->n_conf_changes;
     t->reads += s->n_read_answers;
     sim_destroy(&s);
@@ -83,13 +85,14 @@ static void random_events_break_no_promise(void **state)
     }
     (void)fprintf(stderr,
                   "%" PRIu64 " seeds: %" PRIu64 " entries, %" PRIu64 " elections, %" PRIu64
-                  " snapshots, %" PRIu64 " crashes, %" PRIu64 " conf changes, %" PRIu64 " reads, %" PRIu64 " trapped\n",
-                  n, t.applied, t.elections, t.snapshots, t.crashes, t.conf_changes, t.reads,
+                  " snapshots, %" PRIu64 " crashes, %" PRIu64
+                  " losses, %" PRIu64 " conf changes, %" PRIu64 " reads, %" PRIu64 " trapped\n",
+                  n, t.applied, t.elections, t.snapshots, t.crashes, t.losses, t.conf_changes, t.reads,
                   t.trapped);
     if (one == NULL) { /* the simulation reaches what it is there for */
         assert_true(t.applied > n * 50 && t.elections > n && t.crashes > n && t.reads > n);
         assert_true(t.trapped <= n / 10);
-        assert_true(t.snapshots > 0 && t.conf_changes > n);
+        assert_true(t.snapshots > 0 && t.losses > 0 && t.conf_changes > n);
     }
 }
 
