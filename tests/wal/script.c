@@ -3,13 +3,6 @@
 
 #define SEGMENT WAL_SEGMENT_BYTES_MIN
 
-static struct wal_config config_of(const struct script *s, struct vfs *disk)
-{
-    struct wal_config cfg = test_config(disk, SEGMENT);
-    cfg.no_sync = s->no_sync;
-    return cfg;
-}
-
 static enum err append(struct script *s, struct made_batch *m)
 {
     struct err_ctx ec;
@@ -83,7 +76,7 @@ static enum err step_prepare(struct script *s)
 static enum err step_reopen(struct script *s)
 {
     struct err_ctx ec;
-    struct wal_config cfg = config_of(s, s->disk);
+    struct wal_config cfg = test_config(s->disk, SEGMENT);
     wal_close(&s->wal);
     return wal_open(&cfg, NULL, &s->wal, NULL, &ec);
 }
@@ -109,7 +102,7 @@ static enum err step(struct script *s)
 enum err script_run(struct script *s, unsigned n_steps)
 {
     struct err_ctx ec;
-    struct wal_config cfg = config_of(s, s->disk);
+    struct wal_config cfg = test_config(s->disk, SEGMENT);
     s->term = 1;
     enum err e = wal_create(&cfg, test_id, 1, &s->wal, &ec);
     s->created = e == OK;
@@ -123,7 +116,7 @@ enum err script_run(struct script *s, unsigned n_steps)
 static void verify_once(struct script *s, struct vfs *disk, const char *what, uint64_t seed, uint64_t n)
 {
     struct err_ctx ec;
-    struct wal_config cfg = config_of(s, disk);
+    struct wal_config cfg = test_config(disk, SEGMENT);
     struct history got = {0};
     struct wal_visitor visit = history_visitor(&got);
     bool exists;
@@ -155,6 +148,9 @@ void script_verify(struct script *s, struct vfs *disk, const char *what, uint64_
         struct made_batch m;
         batch_make(&m, wal_last(s->wal).index + 1, 2, s->term, 700);
         assert_int_equal(append(s, &m), OK);
+        if (round == 0) { /* what was found and what was added must both have been made durable */
+            vfs_mem_crash(disk, seed * 31 + n);
+        }
         wal_close(&s->wal);
     }
 }

@@ -14,7 +14,6 @@
 struct script {
     struct vfs *disk; /* what the log runs on; borrowed */
     uint64_t rng;
-    bool no_sync;
     bool created;
     struct history acknowledged;
     struct history in_flight; /* acknowledged and the batch being appended */
@@ -27,7 +26,8 @@ struct script {
 /* ERR_IO or ERR_NO_DISK when the disk failed; the log is closed in any case. */
 enum err script_run(struct script *s, unsigned n_steps);
 
-/* Open the log on `disk` and compare; `what` names the case for messages. Goes on appending, and reopens. */
+/* Open the log on `disk`, made by vfs_mem_create, and compare; append, cut the power, open and compare again. `what` names
+ * the case for messages. */
 void script_verify(struct script *s, struct vfs *disk, const char *what, uint64_t seed, uint64_t n);
 void script_deinit(struct script *s);
 
