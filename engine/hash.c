@@ -64,8 +64,8 @@ static bool counts(const struct hasher *h, const struct batch_item *it)
     struct key_version v;
     enum err err = kv_decode(it->kv, &kv);
     ASSERT(err == OK); /* its checksum was right */
-    if (it->tombstone && it->rev.main == h->compacted) {
-        return false;
+    if (it->tombstone) {
+        return false; /* below the compact revision it goes, and at it etcd leaves it out */
     }
     if (h->keep_is_empty) {
         return index_version_at(h->e->index, kv.key, h->compacted, &v) &&

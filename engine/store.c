@@ -343,10 +343,8 @@ static enum err batch_from_backend(struct engine *e, struct rev after, struct re
                                    int64_t main_max, struct batch *b, struct err_ctx *ec)
 {
     uint8_t from[RECORD_KEY_BYTES_MAX];
-    struct rev next = {after.main, after.sub + 1};
-    if (after.sub == INT64_MAX) {
-        next = (struct rev){after.main + 1, 0};
-    }
+    bool whole = after.sub == INT64_MAX;
+    struct rev next = {after.main + whole, whole ? 0 : after.sub + 1};
     size_t from_len = record_key_encode(from, next, false);
     struct backend_cursor *c = NULL;
     enum err err =

@@ -104,17 +104,6 @@ void fixture_deinit(struct fixture *f)
     }
 }
 
-void fixture_reopen(struct fixture *f)
-{
-    if (f->dir == NULL) {
-        fixture_crash(f, false);
-        return;
-    }
-    engine_close(&f->e);
-    open_backend(f);
-    open_engine(f);
-}
-
 static void replay(struct fixture *f)
 {
     for (uint64_t i = engine_applied_index(f->e); i < f->n_log; i++) {
@@ -141,6 +130,18 @@ void fixture_crash(struct fixture *f, bool undo_last)
     engine_close(&f->e);
     f->backend->ops = own;
     backend_mem_crash(f->backend, undo_last);
+    open_engine(f);
+    replay(f);
+}
+
+void fixture_reopen(struct fixture *f)
+{
+    if (f->dir == NULL) {
+        fixture_crash(f, false);
+        return;
+    }
+    engine_close(&f->e);
+    open_backend(f);
     open_engine(f);
     replay(f);
 }

@@ -46,8 +46,7 @@ struct fixture {
 enum fixture_kind { ON_MEMORY, ON_LMDB };
 void fixture_init(struct fixture *f, enum fixture_kind kind);
 void fixture_deinit(struct fixture *f);
-/* Close and open on the same store: what was not flushed is gone. An LMDB backend is opened anew,
- * one in memory is kept by a crash. */
+/* Close and open on the same store; what was not flushed is applied again from the log. */
 void fixture_reopen(struct fixture *f);
 /* Only in memory: crash, open, and apply again from the log what the store lacks. */
 void fixture_crash(struct fixture *f, bool undo_last);

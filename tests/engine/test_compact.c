@@ -1,0 +1,329 @@
+/* test_compact.c - compaction: what stays, its hash, its resumption; and etcd's hashes. */
+#include "engine_fixture.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/wire.h"
+
+static size_t n_records(struct fixture *f)
+{
+    struct backend_read *r = NULL;
+    struct backend_cursor *c = NULL;
+    struct slice k;
+    struct slice v;
+    size_t n = 0;
+    const struct backend_ops *ops = f->backend->ops;
+    assert_int_equal(ops->read_begin(f->backend, &r, NULL), OK);
+    assert_int_equal(ops->cursor_open(r, BUCKET_KEY, (struct slice){0}, &c, NULL), OK);
+    while (ops->cursor_next(c, &k, &v) == OK) {
+        n++;
+    }
+    ops->cursor_close(&c);
+    ops->read_end(&r);
+    return n;
+}
+
+static void errors_and_the_virgin_store(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, ON_MEMORY);
+    assert_int_equal(fixture_compact(&f, -1), ERR_COMPACTED);
+    assert_int_equal(fixture_compact(&f, -7), ERR_COMPACTED);
+    assert_int_equal(fixture_compact(&f, 2), ERR_FUTURE_REV);
+    assert_int_equal(fixture_compact(&f, 0), OK);
+    assert_int_equal(engine_compact_revision(f.e), 0);
+    assert_int_equal(fixture_compact(&f, 0), ERR_COMPACTED);
+    assert_int_equal(fixture_compact(&f, 1), OK);
+    fixture_settle(&f);
+    assert_int_equal(f.compacted, 1);
+    fixture_deinit(&f);
+}
+
+static void what_stays(void **state)
+{
+    struct fixture f;
+    fixture_init(&f, *(enum fixture_kind *)*state);
+    fixture_put(&f, "a", "1");   /* 2 */
+    fixture_put(&f, "b", "1");   /* 3 */
+    fixture_put(&f, "a", "2");   /* 4 */
+    fixture_delete(&f, "b", ""); /* 5 */
+    fixture_put(&f, "c", "1");   /* 6 */
+    fixture_delete(&f, "c", ""); /* 7 */
+    fixture_put(&f, "a", "3");   /* 8 */
+    fixture_put(&f, "c", "2");   /* 9 */
+    fixture_flush(&f);
+    assert_int_equal(n_records(&f), 8);
+    struct apply_result r = fixture_compact_full(&f, 7, true);
+    assert_int_equal(r.err, OK);
+    assert_int_equal(r.compacting_to, 7);
+    char got[256];
+    fixture_dump(&f, "a", "*", 6, got, sizeof(got)); /* the errors come at once */
+    assert_string_equal(got, "required revision has been compacted");
+    r = fixture_compact_full(&f, 7, true);
+    assert_int_equal(r.err, ERR_COMPACTED);
+    assert_int_equal(r.compacting_to, 7);
+    fixture_settle(&f);
+    assert_int_equal(f.compacted, 7);
+    assert_int_equal(n_records(&f), 4); /* a at 4, tombstone of c at 7, and what is above */
+    r = fixture_compact_full(&f, 7, true);
+    assert_int_equal(r.compacting_to, 0); /* nothing to wait for */
+    fixture_dump(&f, "a", "*", 7, got, sizeof(got));
+    assert_string_equal(got, "a=2@4,2,2,0;");
+    fixture_reopen(&f);
+    assert_int_equal(engine_compact_revision(f.e), 7);
+    fixture_dump(&f, "a", "*", 7, got, sizeof(got));
+    assert_string_equal(got, "a=2@4,2,2,0;");
+    fixture_dump(&f, "a", "*", 0, got, sizeof(got));
+    assert_string_equal(got, "a=3@8,2,3,0;c=2@9,9,1,0;");
+    fixture_compact(&f, 8);
+    fixture_settle(&f);
+    assert_int_equal(n_records(&f), 2); /* the tombstone is now below */
+    fixture_deinit(&f);
+}
+
+/* --- HashKV against a straight reading of the reference
+ * ------------------------------------------------ */
+
+struct rec {
+    int64_t main, sub;
+    bool tombstone;
+    char key[8];
+    uint8_t kv[64];
+    size_t kv_len;
+};
+
+#define RECS_MAX 512
+struct book {
+    struct rec v[RECS_MAX];
+    size_t n;
+};
+
+static void note(void *arg, const struct change *c)
+{
+    struct book *b = arg;
+    assert_true(b->n < RECS_MAX);
+    struct rec *r = &b->v[b->n++];
+    *r = (struct rec){.main = c->rev.main, .sub = c->rev.sub, .tombstone = c->deleted};
+    assert_true(c->key.len < sizeof(r->key));
+    memcpy(r->key, c->key.data, c->key.len);
+    if (c->deleted) {
+        struct kv_view only_key = {.key = c->key};
+        r->kv_len = (size_t)(kv_encode(r->kv, &only_key) - r->kv);
+    } else {
+        assert_true(c->kv->len <= sizeof(r->kv));
+        memcpy(r->kv, c->kv->data, c->kv->len);
+        r->kv_len = c->kv->len;
+    }
+}
+
+/* The newest record of the key with main <= at. */
+static const struct rec *newest(const struct book *b, const char *key, int64_t at)
+{
+    const struct rec *found = NULL;
+    for (size_t i = 0; i < b->n; i++) {
+        if (b->v[i].main <= at && strcmp(b->v[i].key, key) == 0) {
+            found = &b->v[i];
+        }
+    }
+    return found;
+}
+
+static uint32_t reference_hash(const struct book *b, int64_t compacted, int64_t revision,
+                               bool of_compaction)
+{
+    uint32_t crc = crc32c(0, "key", 3);
+    bool keep_any = false;
+    for (size_t i = 0; i < b->n; i++) {
+        const struct rec *r = newest(b, b->v[i].key, revision);
+        keep_any =
+            keep_any || (r != NULL && (!r->tombstone || (of_compaction && r->main == revision)));
+    }
+    for (size_t i = 0; i < b->n; i++) {
+        const struct rec *r = &b->v[i];
+        bool kept = newest(b, r->key, revision) == r &&
+                    (!r->tombstone || (of_compaction && r->main == revision));
+        bool stays = newest(b, r->key, compacted) == r && !r->tombstone;
+        if (r->main > revision || (r->main <= compacted && keep_any && !kept) ||
+            (r->main <= compacted && !keep_any && !stays) ||
+            (r->main == compacted && r->tombstone)) {
+            continue;
+        }
+        uint8_t key[RECORD_KEY_BYTES_MAX];
+        size_t len = record_key_encode(key, (struct rev){r->main, r->sub}, r->tombstone);
+        crc = crc32c(crc32c(crc, key, len), r->kv, r->kv_len);
+    }
+    return crc;
+}
+
+static uint32_t next_random(uint32_t *seed)
+{
+    *seed = *seed * 1664525u + 1013904223u;
+    return *seed >> 8;
+}
+
+static void hashes_agree_with_the_reference(void **state)
+{
+    (void)state;
+    for (uint32_t seed = 1; seed <= 30; seed++) {
+        struct fixture f;
+        uint32_t rng = seed;
+        static struct book book;
+        book.n = 0;
+        fixture_init(&f, ON_MEMORY);
+        f.batch_limit = 3;
+        fixture_reopen(&f);
+        int64_t compacted = -1;
+        for (int round = 0; round < 4; round++) {
+            for (int i = 0; i < 25; i++) {
+                char key[8];
+                snprintf(key, sizeof(key), "k%u", next_random(&rng) % 7);
+                if (next_random(&rng) % 3 == 0) {
+                    fixture_delete(&f, key, next_random(&rng) % 4 == 0 ? "l" : "");
+                } else {
+                    fixture_put(&f, key, "v");
+                }
+                if (next_random(&rng) % 10 == 0) {
+                    fixture_flush(&f);
+                }
+            }
+            int64_t live = engine_revision(f.e);
+            int64_t next;
+            int64_t from = book.n == 0 ? 1 : book.v[book.n - 1].main + 1;
+            assert_int_equal(
+                engine_history(f.e, from, live, 1000, 1u << 20, note, &book, &next, NULL), OK);
+            assert_int_equal(next, live + 1);
+            for (int64_t r = compacted < 0 ? 1 : compacted + 1; r <= live; r++) {
+                assert_int_equal(fixture_hash_kv(&f, r),
+                                 reference_hash(&book, compacted, r, false));
+            }
+            int64_t to = (compacted < 1 ? 1 : compacted) + 1 + (int64_t)(next_random(&rng) % 20);
+            to = to > live ? live : to;
+            if (to <= compacted) {
+                continue;
+            }
+            assert_int_equal(fixture_compact(&f, to), OK);
+            fixture_settle(&f);
+            struct hash_kv h;
+            assert_int_equal(engine_hash_kv(f.e, to, &h, NULL), OK);
+            assert_int_equal(h.compact_revision, compacted);
+            assert_int_equal(h.hash_revision, to);
+            assert_int_equal(h.hash, reference_hash(&book, compacted, to, true));
+            compacted = to;
+        }
+        struct hash_kv h;
+        assert_int_equal(engine_hash_kv(f.e, engine_revision(f.e) + 1, &h, NULL), ERR_FUTURE_REV);
+        assert_int_equal(engine_hash_kv(f.e, -4, &h, NULL), OK);
+        assert_int_equal(h.hash, crc32c(0, "key", 3));
+        fixture_deinit(&f);
+    }
+}
+
+static void a_pass_is_resumed_after_a_restart(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, ON_MEMORY);
+    f.batch_limit = 10;
+    fixture_flush(&f);
+    fixture_reopen(&f);
+    for (int i = 0; i < 100; i++) {
+        fixture_put(&f, "k", "v");
+    }
+    fixture_flush(&f);
+    uint32_t hash = fixture_hash_kv(&f, 90);
+    assert_int_equal(fixture_compact(&f, 80), OK);
+    fixture_flush(&f); /* the wish is durable */
+    fixture_flush(&f);
+    fixture_flush(&f); /* two steps */
+    assert_int_equal(n_records(&f), 80);
+    fixture_reopen(&f);
+    assert_int_equal(engine_compact_revision(f.e), 80);
+    assert_int_equal(f.compacted, -1);
+    char got[64];
+    fixture_dump(&f, "k", "", 79, got, sizeof(got));
+    assert_string_equal(got, "required revision has been compacted");
+    uint32_t half = fixture_hash_kv(&f, 90);
+    fixture_settle(&f);
+    assert_int_equal(f.compacted, 80);
+    assert_int_equal(n_records(&f), 22);
+    assert_int_equal(fixture_hash_kv(&f, 90), half); /* how far the pass is cannot be seen */
+    assert_int_not_equal(hash, half);
+    struct hash_kv h;
+    assert_int_equal(engine_hash_kv(f.e, 80, &h, NULL), OK);
+    assert_int_equal(h.compact_revision, 80); /* no hash of the interrupted pass is kept */
+    fixture_deinit(&f);
+}
+
+static void a_slow_reader_holds_compaction_back_for_a_while(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, ON_MEMORY);
+    char key[16];
+    for (int i = 0; i < 2000; i++) {
+        snprintf(key, sizeof(key), "k%04d", i);
+        fixture_put(&f, key, "first");
+    }
+    Etcdserverpb__RangeRequest r = fixture_range_request("k", "*", 0);
+    for (int late = 0; late < 2; late++) {
+        struct range_read *rr = NULL;
+        struct range_info info;
+        assert_int_equal(engine_range_open(f.e, &r, f.now_ms, &rr, &info, NULL), OK);
+        assert_int_equal(info.n_kvs, 2000);
+        uint8_t *all = xalloc(info.kvs_bytes);
+        enum err err;
+        size_t n = engine_range_pull(rr, all, 100, &err);
+        assert_int_equal(n, 100);
+        for (int i = 0; i < 2000; i++) {
+            snprintf(key, sizeof(key), "k%04d", i);
+            fixture_put(&f, key, "second");
+        }
+        assert_int_equal(fixture_compact(&f, engine_revision(f.e)), OK);
+        for (int i = 0; i < 20; i++) {
+            fixture_flush(&f);
+            while (engine_step(f.e)) {
+            }
+        }
+        if (late == 0) {
+            n += engine_range_pull(rr, all + n, info.kvs_bytes - n, &err);
+            assert_int_equal(err, OK);
+            assert_int_equal(n, info.kvs_bytes);
+            assert_memory_equal(memmem(all, n, "second", 6) == NULL ? "none" : "some", "none", 4);
+        } else {
+            f.now_ms += ENGINE_PIN_MS_MAX + 1;
+            engine_note_time(f.e, f.now_ms);
+            fixture_settle(&f);
+            n = engine_range_pull(rr, all, info.kvs_bytes, &err);
+            assert_int_equal(n, 0);
+            assert_int_equal(err, ERR_COMPACTED);
+        }
+        engine_range_close(&rr);
+        free(all);
+        fixture_settle(&f);
+        assert_int_equal(n_records(&f), 2000);
+        for (int i = 0; i < 2000; i++) {
+            snprintf(key, sizeof(key), "k%04d", i);
+            fixture_put(&f, key, "first");
+        }
+    }
+    fixture_deinit(&f);
+}
+
+int main(void)
+{
+    static enum fixture_kind memory = ON_MEMORY;
+    static enum fixture_kind lmdb = ON_LMDB;
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(errors_and_the_virgin_store),
+        cmocka_unit_test_prestate(what_stays, &memory),
+        cmocka_unit_test_prestate(what_stays, &lmdb),
+        cmocka_unit_test(hashes_agree_with_the_reference),
+        cmocka_unit_test(a_pass_is_resumed_after_a_restart),
+        cmocka_unit_test(a_slow_reader_holds_compaction_back_for_a_while),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
