@@ -10,7 +10,7 @@ struct index *index_create(void)
     struct index *x = xcalloc(1, sizeof *x);
     x->items = xalloc(SCRATCH_ITEMS * sizeof *x->items);
     x->scratch = xalloc(SCRATCH_BYTES);
-    x->bytes = sizeof *x + SCRATCH_ITEMS * sizeof *x->items + SCRATCH_BYTES;
+    x->bytes = INDEX_FIXED_BYTES;
     x->root = leaf_create(x, sizeof(struct leaf));
     return x;
 }
@@ -61,7 +61,7 @@ int64_t index_live_keys(const struct index *x)
 static void set_payload_growing(struct index *x, struct path *p, uint32_t i, uint16_t flags, const uint8_t *payload)
 {
     struct leaf *l = p->leaf;
-    size_t used = leaf_used(l) + entry_bytes(leaf_slots(l)[i].bits | SLOT_ROOM);
+    size_t used = leaf_used(l) + POINTER_BYTES;
     if (used <= LEAF_BYTES_MAX) {
         tree_replace_leaf(x, p, leaf_copy(x, l, used));
         ASSERT(leaf_set_payload(p->leaf, i, flags, payload));

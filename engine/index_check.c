@@ -105,7 +105,6 @@ void index_check(const struct index *x)
     ASSERT(live == x->live);
     ASSERT(c.n_keys == x->keys);
     ASSERT(c.n_old == x->old_versions);
-    /* The rest is the log of counts and the fixed scratch. */
-    ASSERT(c.bytes <= x->bytes);
+    ASSERT(c.bytes + count_log_bytes(x) + INDEX_FIXED_BYTES == x->bytes);
     bytes_deinit(&c.key);
 }

@@ -172,6 +172,7 @@ struct index {
 
 #define SCRATCH_ITEMS (2u * LEAF_ITEMS_MAX + 1u)
 #define SCRATCH_BYTES (SCRATCH_ITEMS * KEY_INLINE_MAX)
+#define INDEX_FIXED_BYTES (sizeof(struct index) + SCRATCH_ITEMS * sizeof(struct item) + SCRATCH_BYTES)
 
 static inline void *take(struct index *x, size_t size)
 {
@@ -303,19 +304,35 @@ static inline int64_t payload_main(const uint8_t *payload)
     return main;
 }
 
+static inline uint32_t load32(const uint8_t *p)
+{
+    uint32_t v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline struct wide *payload_wide(const uint8_t *payload)
+{
+    struct wide *w;
+    memcpy(&w, payload + offsetof(struct packed, u.wide), sizeof w);
+    return w;
+}
+
+/* Field by field: a copy of the whole struct would be stored just to be loaded again. */
 static inline void payload_version(uint16_t bits, const uint8_t *payload, struct key_version *out)
 {
-    struct packed p;
-    memcpy(&p, payload, sizeof p);
-    out->mod = (struct rev){p.main, p.sub};
-    out->kv_bytes = p.kv_bytes;
+    int64_t main = payload_main(payload);
+    out->mod.main = main;
+    out->mod.sub = load32(payload + offsetof(struct packed, sub));
+    out->kv_bytes = load32(payload + offsetof(struct packed, kv_bytes));
     out->tombstone = (bits & SLOT_TOMB) != 0;
     if ((bits & SLOT_WIDE) != 0) {
-        out->create_revision = p.u.wide->create_revision;
-        out->version = p.u.wide->version;
+        const struct wide *w = payload_wide(payload);
+        out->create_revision = w->create_revision;
+        out->version = w->version;
     } else {
-        out->create_revision = out->tombstone ? 0 : p.main - p.u.narrow.created_before;
-        out->version = p.u.narrow.version;
+        out->create_revision = out->tombstone ? 0 : main - load32(payload + offsetof(struct packed, u.narrow.created_before));
+        out->version = load32(payload + offsetof(struct packed, u.narrow.version));
     }
 }
 
@@ -340,8 +357,7 @@ struct leaf *leaf_pack(struct index *x, const struct item *items, size_t n);
 /* In place; there is room. */
 void leaf_insert(struct leaf *l, uint32_t i, const struct item *it);
 void leaf_remove(struct leaf *l, uint32_t i);
-/* Give slot i a new payload and flags (SLOT_ROOM and SLOT_LONG stay as they are), in place or in the leaf's free room.
- * false: no room. */
+/* Give slot i a new payload and flags (SLOT_ROOM and SLOT_LONG are never taken away). false: no room for a history pointer. */
 bool leaf_set_payload(struct leaf *l, uint32_t i, uint16_t flags, const uint8_t *payload);
 /* A copy of the leaf with the same prefix, without garbage, in an allocation for `used` bytes. */
 struct leaf *leaf_copy(struct index *x, const struct leaf *l, size_t used);
@@ -393,6 +409,7 @@ void count_log_add(struct index *x, struct slice key, int64_t main, int delta);
 void count_log_reset(struct index *x, int64_t floor);
 /* Events with main > at, at most about: a bound of the cost. at >= floor. */
 uint64_t count_log_events(const struct index *x, int64_t at);
+size_t count_log_bytes(const struct index *x);
 /* Creations less deletions in [from, to) with main > at. */
 int64_t count_log_sum(const struct index *x, struct slice from, struct slice to, int64_t at);
 

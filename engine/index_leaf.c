@@ -84,7 +84,8 @@ void leaf_key(const struct leaf *l, uint32_t i, bool have_prefix, struct bytes *
     size_t len = s->bits & SLOT_LEN_MASK;
     out->len = 0;
     /* A whole head is written even when the suffix is shorter. */
-    uint8_t *p = bytes_reserve(out, l->prefix_len + len + HEAD_BYTES);
+    size_t need = l->prefix_len + len + HEAD_BYTES;
+    uint8_t *p = out->cap >= need ? out->data : bytes_reserve(out, need);
     if (!have_prefix) {
         bytes_copy(p, leaf_prefix(l), l->prefix_len);
     }
@@ -269,25 +270,33 @@ void leaf_remove(struct leaf *l, uint32_t i)
     l->n--;
 }
 
+/* Make room for a history pointer behind the version of slot i: everything below it moves down. */
+static void add_pointer_room(struct leaf *l, uint32_t i)
+{
+    struct slot *slots = leaf_slots(l);
+    uint16_t tail = slots[i].tail;
+    uint8_t *start = (uint8_t *)l + l->cap - l->heap;
+    uint8_t *behind = leaf_payload(l, &slots[i]) + VERSION_BYTES;
+    memmove(start - POINTER_BYTES, start, (size_t)(behind - start));
+    for (uint32_t k = 0; k < l->n; k++) {
+        slots[k].tail = (uint16_t)(slots[k].tail + (slots[k].tail >= tail ? POINTER_BYTES : 0));
+    }
+    l->heap = (uint16_t)(l->heap + POINTER_BYTES);
+    slots[i].bits |= SLOT_ROOM;
+}
+
 bool leaf_set_payload(struct leaf *l, uint32_t i, uint16_t flags, const uint8_t *payload)
 {
     struct slot *s = &leaf_slots(l)[i];
-    uint16_t old = s->bits;
-    uint16_t bits = (uint16_t)((old & (SLOT_LEN_MASK | SLOT_LONG | SLOT_ROOM)) | flags);
-    size_t rest = slot_rest_bytes(bits);
-    uint8_t *entry = leaf_entry(l, s);
-    if (payload_bytes(bits) > payload_bytes(old)) {
-        if (leaf_room(l) < entry_bytes(bits)) {
+    if ((flags & SLOT_ROOM) != 0 && (s->bits & SLOT_ROOM) == 0) {
+        if (leaf_room(l) < POINTER_BYTES) {
             return false;
         }
-        l->garbage = (uint16_t)(l->garbage + entry_bytes(old));
-        l->heap = (uint16_t)(l->heap + entry_bytes(bits));
-        s->tail = l->heap;
-        const uint8_t *from = entry;
-        entry = leaf_entry(l, s);
-        memcpy(entry, from, rest);
+        add_pointer_room(l, i);
     }
-    memcpy(entry + rest, payload, payload_bytes(bits));
+    uint16_t old = s->bits;
+    uint16_t bits = (uint16_t)((old & (SLOT_LEN_MASK | SLOT_LONG | SLOT_ROOM)) | flags);
+    memcpy(leaf_payload(l, s), payload, payload_bytes(bits));
     s->bits = bits;
     l->live = (uint16_t)(l->live + ((bits & SLOT_TOMB) == 0) - ((old & SLOT_TOMB) == 0));
     l->marked = (uint16_t)(l->marked + slot_marked(bits) - slot_marked(old));
@@ -324,9 +333,7 @@ uint16_t payload_pack(struct index *x, const struct key_version *v, struct histo
 void payload_free_wide(struct index *x, uint16_t bits, const uint8_t *payload)
 {
     if ((bits & SLOT_WIDE) != 0) {
-        struct packed p;
-        memcpy(&p, payload, sizeof p);
-        give(x, p.u.wide, sizeof *p.u.wide);
+        give(x, payload_wide(payload), sizeof(struct wide));
     }
 }
 

@@ -108,6 +108,11 @@ uint64_t count_log_events(const struct index *x, int64_t at)
     return n;
 }
 
+size_t count_log_bytes(const struct index *x)
+{
+    return x->log.n_chunks * sizeof(struct count_chunk);
+}
+
 int64_t count_log_sum(const struct index *x, struct slice from, struct slice to, int64_t at)
 {
     int64_t sum = 0;
