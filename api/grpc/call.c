@@ -72,8 +72,14 @@ static void recycle(struct grpc_call *c)
     if (c->arena != NULL) {
         arena_reset(c->arena);
     }
-    struct grpc_call kept = {.arena = c->arena, .in = c->in, .out = c->out, .next = h->pool};
-    *c = kept;
+    struct arena *arena = c->arena;
+    struct bytes in = c->in;
+    struct bytes out = c->out;
+    memset(c, 0, sizeof(*c));
+    c->arena = arena;
+    c->in = in;
+    c->out = out;
+    c->next = h->pool;
     h->pool = c;
     h->n_pool++;
 }

@@ -176,9 +176,12 @@ void conn_input(struct conn *c, struct slice in)
     }
 }
 
-/* Nobody we know half-closes a connection and goes on reading, so the end of input is the end. */
+/* A client that half-closes still gets an answer that exists; work that it waited for is given up, as Go does. */
 void conn_eof(struct conn *c)
 {
+    if (c->state == CONN_H1 && h1_eof(c)) {
+        return;
+    }
     conn_kill(c);
 }
 
@@ -302,6 +305,7 @@ void hub_init(struct hub *h, struct loop *l, const struct http_config *cfg)
     *h = (struct hub){.loop = l, .cfg = cfg};
     h->dirty_last = &h->dirty;
     h->in = xalloc(CONN_READ_BYTES);
+    slab_init(&h->slab);
     h2_options_create(h);
     h->app = cfg->h2->attach(cfg->h2_arg, l);
 }
@@ -343,6 +347,7 @@ void hub_deinit(struct hub *h)
     }
     h->cfg->h2->detach(h->app);
     h2_options_destroy(h);
+    slab_deinit(&h->slab);
     free(h->in);
     bytes_deinit(&h->out);
 }

@@ -16,6 +16,7 @@
 
 #include "api/http/limits.h"
 #include "api/http/server.h"
+#include "api/http/slab.h"
 #include "base/slice.h"
 
 struct h1;
@@ -68,6 +69,7 @@ struct hub {
     size_t n_conns;
     uint8_t *in;      /* CONN_READ_BYTES, shared: what is read is consumed at once */
     struct bytes out; /* scratch of one connection's flush */
+    struct slab slab; /* of the sessions */
     bool draining;    /* shutdown has begun */
     void (*conn_gone)(struct hub *h); /* may be NULL */
     struct loop_hook flush_hook;
@@ -106,6 +108,7 @@ void h2_timer(struct conn *c);
 void h1_start(struct conn *c);
 void h1_stop(struct conn *c);
 void h1_input(struct conn *c, struct slice in);
+bool h1_eof(struct conn *c); /* true: an answer is still on its way out */
 bool h1_gather(struct conn *c, struct bytes *out);
 void h1_drain(struct conn *c);
 void h1_timer(struct conn *c);

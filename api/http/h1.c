@@ -39,6 +39,7 @@ struct h1 {
     bool keep_alive; /* after this exchange */
     bool old;        /* HTTP/1.0 */
     bool no_body;    /* the request was HEAD */
+    bool eof;        /* the client has sent its last byte */
     unsigned n_headers;
     int fault;         /* status to refuse with, set inside the parser's callbacks; 0: none */
     struct bytes head; /* strings, see above */
@@ -238,6 +239,9 @@ static int add_head(struct h1 *h, enum piece piece, const char *at, size_t len)
     }
     if (h->head.len + len > H1_HEAD_BYTES_MAX) {
         return stop_with(h, 431);
+    }
+    if (memchr(at, '\0', len) != NULL) {
+        return stop_with(h, 400); /* the parser lets a field's value begin with one */
     }
     bytes_add(&h->head, at, len);
     return 0;
@@ -451,18 +455,36 @@ void h1_input(struct conn *c, struct slice in)
     dispatch(h);
 }
 
+bool h1_eof(struct conn *c)
+{
+    struct h1 *h = c->h1;
+    if (h->exchange != NULL) {
+        return false;
+    }
+    if (h->state == H1_WAIT) {
+        h->eof = true; /* what it sent before is still served */
+        conn_mark_dirty(c);
+    } else if (h->state == H1_DONE || c->writing) {
+        conn_finish(c);
+    } else {
+        return false;
+    }
+    conn_reading(c, false);
+    return true;
+}
+
 /* The answer is with the socket: go on with what was held, or wait, or end. */
 static void answered(struct h1 *h)
 {
     struct conn *c = h->conn;
-    if (!h->keep_alive || c->hub->draining) {
+    if (!h->keep_alive || c->hub->draining || (h->eof && h->held.len == 0)) {
         h->state = H1_DONE;
         c->finish = true;
         return;
     }
     next_request(h);
     conn_timer_in(c, CONN_IDLE_MS);
-    conn_reading(c, true);
+    conn_reading(c, !h->eof);
     if (h->held.len > 0) {
         struct bytes held = h->held;
         h->held = (struct bytes){0};
@@ -476,8 +498,10 @@ bool h1_gather(struct conn *c, struct bytes *out)
     struct h1 *h = c->h1;
     size_t n = h->out.len - h->out_at;
     n = n < CONN_WRITE_BYTES ? n : CONN_WRITE_BYTES;
-    bytes_add(out, h->out.data + h->out_at, n);
-    h->out_at += n;
+    if (n > 0) {
+        bytes_add(out, h->out.data + h->out_at, n);
+        h->out_at += n;
+    }
     if (h->out_at < h->out.len) {
         return true;
     }

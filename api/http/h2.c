@@ -387,7 +387,8 @@ bool h2_start(struct conn *c)
 {
     struct h2 *h = xcalloc(1, sizeof(*h));
     c->h2 = h;
-    if (nghttp2_session_server_new2(&h->session, c->hub->h2_callbacks, c, c->hub->h2_option) != 0) {
+    if (nghttp2_session_server_new3(&h->session, c->hub->h2_callbacks, c, c->hub->h2_option,
+                                    &c->hub->slab.mem) != 0) {
         return false;
     }
     uint32_t streams = c->hub->cfg->streams_max;

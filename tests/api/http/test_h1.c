@@ -282,6 +282,24 @@ static void test_client_that_left_is_told_of(void **state)
     http_respond(s->kept, 200, "a/b", NULL, slice_str("too late"));
 }
 
+static void test_half_closed_client_is_still_answered(void **state)
+{
+    struct site *s = *state;
+    conn_input(&s->mc.conn, slice_str("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n"));
+    conn_eof(&s->mc.conn);
+    for (unsigned i = 0; i < 8; i++) {
+        hub_flush(&s->hub);
+    }
+    assert_int_equal(s->n_requests, 2);
+    const char *got = take(s);
+    assert_non_null(strstr(got, "\r\n\r\n/1HTTP/1.1 200 OK\r\n"));
+    assert_string_equal(got + strlen(got) - 2, "/2");
+    assert_true(s->mc.shut);
+    conn_eof(&s->mc.conn);
+    hub_flush(&s->hub);
+    assert_true(s->mc.closed);
+}
+
 static void test_streamed_answer(void **state)
 {
     struct site *s = *state;
@@ -398,6 +416,7 @@ int main(void)
         SITE_TEST(test_chunked_body_over_the_bound),
         SITE_TEST(test_many_headers),
         SITE_TEST(test_client_that_left_is_told_of),
+        SITE_TEST(test_half_closed_client_is_still_answered),
         SITE_TEST(test_streamed_answer),
         SITE_TEST(test_large_answer_goes_out_in_pieces),
         SITE_TEST(test_deadlines),
