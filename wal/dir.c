@@ -66,7 +66,8 @@ static void each_name(void *arg, const char *name)
 enum err wal_names_read(struct vfs *vfs, const char *dir, struct wal_names *out, struct err_ctx *ec)
 {
     struct wal_names n = {0};
-    enum err e = vfs->ops->list(vfs, dir, each_name, &n, ec); /* sorted, and so are fixed-width names */
+    enum err e =
+        vfs->ops->list(vfs, dir, each_name, &n, ec); /* sorted, and so are fixed-width names */
     if (e == OK && n.too_many) {
         e = err_set(ec, ERR_LIMIT, "%s holds more than %u segments", dir, WAL_SEGMENTS_MAX);
     }

@@ -1,7 +1,8 @@
 /* dir.h - the names in a log's directory.
  *
- * What        LOCK; SEQUENCE.seg, the segments; SEQUENCE.spare, released segments waiting to be written again;
- *             next.tmp, a segment in the making. SEQUENCE is 16 lower-case hex digits.
+ * What        LOCK; SEQUENCE.seg, the segments; SEQUENCE.spare, released segments waiting to be
+ *             written again; next.tmp, a segment in the making. SEQUENCE is 16 lower-case hex
+ *             digits.
  * Callers     wal/wal.c, wal/open.c.
  * Thread      the caller's.
  */
@@ -30,12 +31,13 @@ struct wal_names {
 };
 
 /* ERR_LIMIT, ERR_NOT_FOUND, ERR_IO. *out is to be given to wal_names_deinit only on OK. */
-MUST_CHECK enum err wal_names_read(struct vfs *vfs, const char *dir, struct wal_names *out, struct err_ctx *ec);
+MUST_CHECK enum err wal_names_read(struct vfs *vfs, const char *dir, struct wal_names *out,
+                                   struct err_ctx *ec);
 void wal_names_deinit(struct wal_names *n);
 
 void wal_segment_name(uint64_t sequence, char out[WAL_NAME_BYTES]);
 void wal_spare_name(uint64_t sequence, char out[WAL_NAME_BYTES]);
 char *wal_path(const char *dir, const char *name); /* dir/name; the caller frees */
-char *wal_parent(const char *dir);                 /* the folder that holds `dir`; the caller frees */
+char *wal_parent(const char *dir); /* the folder that holds `dir`; the caller frees */
 
 #endif

@@ -73,7 +73,8 @@ uint64_t wal_segment_chain(const struct wal_segment_head *h)
 void wal_segment_head_encode(const struct wal_segment_head *h, uint8_t out[WAL_SEGMENT_HEAD_BYTES])
 {
     memset(out, 0, WAL_SEGMENT_HEAD_BYTES);
-    uint32_t flags = (h->starts_over ? FLAG_STARTS_OVER : 0u) | (h->has_hard_state ? FLAG_HARD_STATE : 0u);
+    uint32_t flags =
+        (h->starts_over ? FLAG_STARTS_OVER : 0u) | (h->has_hard_state ? FLAG_HARD_STATE : 0u);
     wal_put_u64(out + AT_MAGIC, WAL_MAGIC);
     wal_put_u32(out + AT_VERSION, WAL_VERSION);
     wal_put_u32(out + AT_FLAGS, flags);
@@ -92,8 +93,8 @@ void wal_segment_head_encode(const struct wal_segment_head *h, uint8_t out[WAL_S
     wal_put_u32(out + AT_HEAD_CRC, crc32c(0, out, AT_HEAD_CRC));
 }
 
-const char *wal_segment_head_decode(const uint8_t in[WAL_SEGMENT_HEAD_BYTES], struct wal_segment_head *out,
-                                    bool *unsupported)
+const char *wal_segment_head_decode(const uint8_t in[WAL_SEGMENT_HEAD_BYTES],
+                                    struct wal_segment_head *out, bool *unsupported)
 {
     *unsupported = false;
     if (wal_get_u64(in + AT_MAGIC) != WAL_MAGIC) {
@@ -116,7 +117,8 @@ const char *wal_segment_head_decode(const uint8_t in[WAL_SEGMENT_HEAD_BYTES], st
         .chain_start = wal_get_u64(in + AT_CHAIN_START),
         .last_term = wal_get_u64(in + AT_LAST_TERM),
         .last_chain = wal_get_u64(in + AT_LAST_CHAIN),
-        .hard_state = {wal_get_u64(in + AT_HS_TERM), wal_get_u64(in + AT_HS_VOTE), wal_get_u64(in + AT_HS_COMMIT)},
+        .hard_state = {wal_get_u64(in + AT_HS_TERM), wal_get_u64(in + AT_HS_VOTE),
+                       wal_get_u64(in + AT_HS_COMMIT)},
         .has_hard_state = (flags & FLAG_HARD_STATE) != 0,
         .starts_over = (flags & FLAG_STARTS_OVER) != 0,
     };
@@ -126,7 +128,8 @@ const char *wal_segment_head_decode(const uint8_t in[WAL_SEGMENT_HEAD_BYTES], st
     if (h.first_index == 0) {
         return "segment head: first index is 0";
     }
-    if (!h.starts_over && (h.previous_end < WAL_SEGMENT_HEAD_BYTES || h.previous_end % WAL_ALIGN != 0)) {
+    if (!h.starts_over &&
+        (h.previous_end < WAL_SEGMENT_HEAD_BYTES || h.previous_end % WAL_ALIGN != 0)) {
         return "segment head: impossible end of the segment before";
     }
     *out = h;
@@ -142,7 +145,8 @@ static uint64_t chain_after(uint64_t before, const uint8_t *head)
     return hash64(link, sizeof link);
 }
 
-void wal_record_encode(struct wal_record *r, uint64_t chain_before, uint8_t out[WAL_RECORD_HEAD_BYTES])
+void wal_record_encode(struct wal_record *r, uint64_t chain_before,
+                       uint8_t out[WAL_RECORD_HEAD_BYTES])
 {
     wal_put_u32(out + REC_LENGTH, r->length);
     wal_put_u32(out + REC_PAYLOAD_CRC, r->payload_crc);
@@ -181,7 +185,8 @@ const char *wal_record_head_check(const uint8_t *p, uint64_t avail, struct wal_r
     return NULL;
 }
 
-const char *wal_record_check(const uint8_t *p, uint64_t avail, uint64_t chain_before, struct wal_record *out)
+const char *wal_record_check(const uint8_t *p, uint64_t avail, uint64_t chain_before,
+                             struct wal_record *out)
 {
     struct wal_record r;
     const char *reason = wal_record_head_check(p, avail, &r);
@@ -207,7 +212,8 @@ const char *wal_record_check(const uint8_t *p, uint64_t avail, uint64_t chain_be
     return NULL;
 }
 
-void wal_batch_head_encode(struct wal_batch_head *b, uint64_t chain_before, uint8_t out[WAL_BATCH_HEAD_BYTES])
+void wal_batch_head_encode(struct wal_batch_head *b, uint64_t chain_before,
+                           uint8_t out[WAL_BATCH_HEAD_BYTES])
 {
     wal_put_u64(out + BATCH_SEGMENT, b->segment);
     wal_put_u64(out + BATCH_SEQUENCE, b->sequence);
@@ -219,12 +225,14 @@ void wal_batch_head_encode(struct wal_batch_head *b, uint64_t chain_before, uint
     b->record.length = WAL_BATCH_HEAD_BYTES;
     b->record.kind = WAL_KIND_BATCH;
     b->record.entry_type = 0;
-    b->record.payload_crc = crc32c(0, out + WAL_RECORD_HEAD_BYTES, WAL_BATCH_HEAD_BYTES - WAL_RECORD_HEAD_BYTES);
+    b->record.payload_crc =
+        crc32c(0, out + WAL_RECORD_HEAD_BYTES, WAL_BATCH_HEAD_BYTES - WAL_RECORD_HEAD_BYTES);
     wal_record_encode(&b->record, chain_before, out);
 }
 
-const char *wal_batch_head_check(const uint8_t p[WAL_BATCH_HEAD_BYTES], const struct wal_segment_head *segment,
-                                 uint64_t offset, struct wal_batch_head *out)
+const char *wal_batch_head_check(const uint8_t p[WAL_BATCH_HEAD_BYTES],
+                                 const struct wal_segment_head *segment, uint64_t offset,
+                                 struct wal_batch_head *out)
 {
     struct wal_batch_head b;
     const char *reason = wal_record_head_check(p, WAL_BATCH_HEAD_BYTES, &b.record);
@@ -234,7 +242,8 @@ const char *wal_batch_head_check(const uint8_t p[WAL_BATCH_HEAD_BYTES], const st
     if (b.record.kind != WAL_KIND_BATCH || b.record.length != WAL_BATCH_HEAD_BYTES) {
         return "not a batch head";
     }
-    if (b.record.payload_crc != crc32c(0, p + WAL_RECORD_HEAD_BYTES, WAL_BATCH_HEAD_BYTES - WAL_RECORD_HEAD_BYTES)) {
+    if (b.record.payload_crc !=
+        crc32c(0, p + WAL_RECORD_HEAD_BYTES, WAL_BATCH_HEAD_BYTES - WAL_RECORD_HEAD_BYTES)) {
         return "batch head: checksum mismatch";
     }
     b.segment = wal_get_u64(p + BATCH_SEGMENT);
@@ -243,10 +252,12 @@ const char *wal_batch_head_check(const uint8_t p[WAL_BATCH_HEAD_BYTES], const st
     b.bytes = wal_get_u64(p + BATCH_BYTES);
     b.durable = wal_get_u64(p + BATCH_DURABLE);
     b.n_records = wal_get_u32(p + BATCH_RECORDS);
-    if (b.segment != segment->chain_start || b.sequence != segment->sequence || b.offset != offset) {
+    if (b.segment != segment->chain_start || b.sequence != segment->sequence ||
+        b.offset != offset) {
         return "batch head: from another segment or offset";
     }
-    if (b.bytes < WAL_BATCH_HEAD_BYTES || b.bytes % WAL_ALIGN != 0 || b.bytes > UINT64_MAX / 2 || b.durable > offset) {
+    if (b.bytes < WAL_BATCH_HEAD_BYTES || b.bytes % WAL_ALIGN != 0 || b.bytes > UINT64_MAX / 2 ||
+        b.durable > offset) {
         return "batch head: impossible numbers";
     }
     *out = b;

@@ -1,7 +1,8 @@
 /* format.h - the bytes of a segment: heads, records, batches.
  *
- * What        Encoding and checking of the three things a segment is made of. Pure functions on memory: no
- *             file is touched here. A check returns NULL, or the reason why the bytes are not valid.
+ * What        Encoding and checking of the three things a segment is made of. Pure functions on
+ *             memory: no file is touched here. A check returns NULL, or the reason why the bytes
+ *             are not valid.
  * Callers     wal/replay.c reads, wal/wal.c writes, tests build damaged segments.
  * Thread      any.
  * Format      byte by byte in docs/wal-format.md; all numbers are little-endian.
@@ -61,9 +62,10 @@ struct wal_batch_head {
     struct wal_record record;
     uint64_t segment; /* chain_start of the segment */
     uint64_t sequence;
-    uint64_t offset;  /* of this head in the segment */
-    uint64_t bytes;   /* of the whole batch, this head included */
-    uint64_t durable; /* everything before this offset was on stable storage when this was written */
+    uint64_t offset; /* of this head in the segment */
+    uint64_t bytes;  /* of the whole batch, this head included */
+    uint64_t
+        durable; /* everything before this offset was on stable storage when this was written */
     uint32_t n_records;
 };
 
@@ -99,31 +101,36 @@ static inline uint64_t wal_align(uint64_t n)
     return (n + (WAL_ALIGN - 1)) & ~(uint64_t)(WAL_ALIGN - 1);
 }
 
-/* The value that the chain of this segment starts with: a hash over previous_chain, identity, sequence,
- * first_index and previous_end. */
+/* The value that the chain of this segment starts with: a hash over previous_chain, identity,
+ * sequence, first_index and previous_end. */
 uint64_t wal_segment_chain(const struct wal_segment_head *h);
 
 void wal_segment_head_encode(const struct wal_segment_head *h, uint8_t out[WAL_SEGMENT_HEAD_BYTES]);
 
 /* `*unsupported` is set when the head is sound but of another version. */
-MUST_CHECK const char *wal_segment_head_decode(const uint8_t in[WAL_SEGMENT_HEAD_BYTES], struct wal_segment_head *out,
-                                               bool *unsupported);
+MUST_CHECK const char *wal_segment_head_decode(const uint8_t in[WAL_SEGMENT_HEAD_BYTES],
+                                               struct wal_segment_head *out, bool *unsupported);
 
 /* Write a record head for `r`, whose chain field is computed from the chain before it and set. */
-void wal_record_encode(struct wal_record *r, uint64_t chain_before, uint8_t out[WAL_RECORD_HEAD_BYTES]);
+void wal_record_encode(struct wal_record *r, uint64_t chain_before,
+                       uint8_t out[WAL_RECORD_HEAD_BYTES]);
 
 /* Check and read the head alone, of which `avail` bytes can be read; the chain is not looked at. */
-MUST_CHECK const char *wal_record_head_check(const uint8_t *p, uint64_t avail, struct wal_record *out);
+MUST_CHECK const char *wal_record_head_check(const uint8_t *p, uint64_t avail,
+                                             struct wal_record *out);
 
-/* Check head, payload, padding and chain of the record at `p`, of which `avail` bytes can be read. */
+/* Check head, payload, padding and chain of the record at `p`, of which `avail` bytes can be
+ * read. */
 MUST_CHECK const char *wal_record_check(const uint8_t *p, uint64_t avail, uint64_t chain_before,
                                         struct wal_record *out);
 
-void wal_batch_head_encode(struct wal_batch_head *b, uint64_t chain_before, uint8_t out[WAL_BATCH_HEAD_BYTES]);
+void wal_batch_head_encode(struct wal_batch_head *b, uint64_t chain_before,
+                           uint8_t out[WAL_BATCH_HEAD_BYTES]);
 
-/* Is this the head of a batch that was written at exactly `offset` of exactly this segment? The chain is not
- * looked at, so that it can be asked behind damage. */
-MUST_CHECK const char *wal_batch_head_check(const uint8_t p[WAL_BATCH_HEAD_BYTES], const struct wal_segment_head *segment,
-                                            uint64_t offset, struct wal_batch_head *out);
+/* Is this the head of a batch that was written at exactly `offset` of exactly this segment? The
+ * chain is not looked at, so that it can be asked behind damage. */
+MUST_CHECK const char *wal_batch_head_check(const uint8_t p[WAL_BATCH_HEAD_BYTES],
+                                            const struct wal_segment_head *segment, uint64_t offset,
+                                            struct wal_batch_head *out);
 
 #endif

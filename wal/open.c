@@ -1,11 +1,13 @@
 /* open.c - wal_open: find the segments, check them, replay them, settle the end.
  *
- * 1. Heads are read from the newest segment back to the one the log starts at. Nothing older counts.
- * 2. Segments are replayed oldest first; each head must continue the chain of the segment before it.
- * 3. Only when all of that is sound is anything written: the last batch once more, byte for byte, and
- *    synced (after a failed sync the kernel may hold it in memory, clean, and not on disk); then a
- *    mark, synced. The mark stands where a torn batch would begin, so that this one can never come
- *    back, and it records that all before it is durable.
+ * 1. Heads are read from the newest segment back to the one the log starts at. Nothing older
+ *    counts.
+ * 2. Segments are replayed oldest first; each head must continue the chain of the segment before
+ *    it.
+ * 3. Only when all of that is sound is anything written: the last batch once more, byte for byte,
+ *    and synced (after a failed sync the kernel may hold it in memory, clean, and not on disk);
+ *    then a mark, synced. The mark stands where a torn batch would begin, so that this one can
+ *    never come back, and it records that all before it is durable.
  */
 #include <inttypes.h>
 #include <stdlib.h>
@@ -17,7 +19,8 @@
 
 #define REWRITE_BYTES (256u * 1024u)
 
-static enum err open_segment(struct wal *w, uint64_t sequence, struct vfs_file **out, struct err_ctx *ec)
+static enum err open_segment(struct wal *w, uint64_t sequence, struct vfs_file **out,
+                             struct err_ctx *ec)
 {
     char name[WAL_NAME_BYTES];
     wal_segment_name(sequence, name);
@@ -28,7 +31,8 @@ static enum err open_segment(struct wal *w, uint64_t sequence, struct vfs_file *
 }
 
 /* Read and check the head of an open segment. */
-static enum err read_head(struct vfs_file *f, uint64_t sequence, struct wal_segment_head *out, struct err_ctx *ec)
+static enum err read_head(struct vfs_file *f, uint64_t sequence, struct wal_segment_head *out,
+                          struct err_ctx *ec)
 {
     char name[WAL_NAME_BYTES];
     wal_segment_name(sequence, name);
@@ -44,16 +48,18 @@ static enum err read_head(struct vfs_file *f, uint64_t sequence, struct wal_segm
     bool unsupported;
     const char *reason = wal_segment_head_decode(page, out, &unsupported);
     if (reason != NULL) {
-        return err_set(ec, unsupported ? ERR_UNSUPPORTED : ERR_CORRUPT, "%s: byte 0: %s", name, reason);
+        return err_set(ec, unsupported ? ERR_UNSUPPORTED : ERR_CORRUPT, "%s: byte 0: %s", name,
+                       reason);
     }
     if (out->sequence != sequence) {
-        return err_set(ec, ERR_CORRUPT, "%s: byte 0: segment head: the file was segment %" PRIu64, name,
-                       out->sequence);
+        return err_set(ec, ERR_CORRUPT, "%s: byte 0: segment head: the file was segment %" PRIu64,
+                       name, out->sequence);
     }
     return OK;
 }
 
-static enum err load_head(struct wal *w, uint64_t sequence, struct wal_segment_head *out, struct err_ctx *ec)
+static enum err load_head(struct wal *w, uint64_t sequence, struct wal_segment_head *out,
+                          struct err_ctx *ec)
 {
     struct vfs_file *f;
     enum err e = open_segment(w, sequence, &f, ec);
@@ -66,8 +72,8 @@ static enum err load_head(struct wal *w, uint64_t sequence, struct wal_segment_h
 }
 
 /* Read heads[i] for the segments from the last back to the first that counts. */
-static enum err load_heads(struct wal *w, const struct wal_names *names, struct wal_segment_head *heads, size_t *first,
-                           struct err_ctx *ec)
+static enum err load_heads(struct wal *w, const struct wal_names *names,
+                           struct wal_segment_head *heads, size_t *first, struct err_ctx *ec)
 {
     for (size_t i = names->n_segments; i-- > 0;) {
         enum err e = load_head(w, names->segments[i], &heads[i], ec);
@@ -75,8 +81,10 @@ static enum err load_heads(struct wal *w, const struct wal_names *names, struct 
             return e;
         }
         const struct wal_segment_head *newest = &heads[names->n_segments - 1];
-        if (heads[i].id.cluster_id != newest->id.cluster_id || heads[i].id.member_id != newest->id.member_id) {
-            return err_set(ec, ERR_FOREIGN, "segment %" PRIu64 " is of member %016" PRIx64 " in cluster %016" PRIx64,
+        if (heads[i].id.cluster_id != newest->id.cluster_id ||
+            heads[i].id.member_id != newest->id.member_id) {
+            return err_set(ec, ERR_FOREIGN,
+                           "segment %" PRIu64 " is of member %016" PRIx64 " in cluster %016" PRIx64,
                            heads[i].sequence, heads[i].id.member_id, heads[i].id.cluster_id);
         }
         *first = i;
@@ -84,14 +92,16 @@ static enum err load_heads(struct wal *w, const struct wal_names *names, struct 
             return OK;
         }
         if (i > 0 && names->segments[i - 1] != names->segments[i] - 1) {
-            return err_set(ec, ERR_CORRUPT, "segment %" PRIu64 " is missing", names->segments[i] - 1);
+            return err_set(ec, ERR_CORRUPT, "segment %" PRIu64 " is missing",
+                           names->segments[i] - 1);
         }
     }
     return OK;
 }
 
 /* Does the segment continue where the replay is? */
-static enum err check_continues(const struct wal_replay *r, const struct wal_segment_head *head, struct err_ctx *ec)
+static enum err check_continues(const struct wal_replay *r, const struct wal_segment_head *head,
+                                struct err_ctx *ec)
 {
     const char *reason = NULL;
     if (head->previous_chain != r->chain) {
@@ -101,13 +111,14 @@ static enum err check_continues(const struct wal_replay *r, const struct wal_seg
         reason = "last entry is not that of the segment before";
     }
     return reason == NULL ? OK
-                          : err_set(ec, ERR_CORRUPT, "%016" PRIx64 ".seg: byte 0: segment head: %s", head->sequence,
-                                    reason);
+                          : err_set(ec, ERR_CORRUPT, "%016" PRIx64 ".seg: byte 0: segment head: %s",
+                                    head->sequence, reason);
 }
 
 /* Replay segment i of the heads; the last one stays open as w->file. */
-static enum err replay_one(struct wal *w, struct wal_replay *r, const struct wal_segment_head *heads, size_t i,
-                           bool is_first, bool is_last, struct err_ctx *ec)
+static enum err replay_one(struct wal *w, struct wal_replay *r,
+                           const struct wal_segment_head *heads, size_t i, bool is_first,
+                           bool is_last, struct err_ctx *ec)
 {
     const struct wal_segment_head *head = &heads[i];
     if (is_first) {
@@ -126,8 +137,10 @@ static enum err replay_one(struct wal *w, struct wal_replay *r, const struct wal
     }
     char name[WAL_NAME_BYTES];
     wal_segment_name(head->sequence, name);
-    struct wal_replay_segment_args args = {
-        .file = f, .name = name, .head = head, .sealed_end = is_last ? 0 : heads[i + 1].previous_end};
+    struct wal_replay_segment_args args = {.file = f,
+                                           .name = name,
+                                           .head = head,
+                                           .sealed_end = is_last ? 0 : heads[i + 1].previous_end};
     e = wal_replay_segment(r, &args, &w->offset, ec);
     if (e == OK && is_last) {
         w->file = f;
@@ -138,7 +151,8 @@ static enum err replay_one(struct wal *w, struct wal_replay *r, const struct wal
     return e;
 }
 
-static enum err replay_all(struct wal *w, const struct wal_names *names, struct wal_replay *r, struct err_ctx *ec)
+static enum err replay_all(struct wal *w, const struct wal_names *names, struct wal_replay *r,
+                           struct err_ctx *ec)
 {
     size_t n = names->n_segments;
     struct wal_segment_head *heads = xcalloc(n, sizeof *heads);

@@ -1,11 +1,12 @@
 /* replay.c - see replay.h.
  *
- * Damage at offset X of the last segment: everything from X to the end of the file is searched for batch
- * heads that were written for this segment and at the place where they stand. Each carries the offset
- * up to which the log was durable then. If one of them lies beyond X, synced bytes are damaged. If
- * none does, X begins the one batch whose sync never returned, and nobody was told that it was kept.
- * The search needs neither record lengths nor the chain, both of which the damage may have taken away.
- * A sound-looking end (zeroes) is searched the same way: a lost sector reads as zeroes, too.
+ * Damage at offset X of the last segment: everything from X to the end of the file is searched for
+ * batch heads that were written for this segment and at the place where they stand. Each carries
+ * the offset up to which the log was durable then. If one of them lies beyond X, synced bytes are
+ * damaged. If none does, X begins the one batch whose sync never returned, and nobody was told that
+ * it was kept. The search needs neither record lengths nor the chain, both of which the damage may
+ * have taken away. A sound-looking end (zeroes) is searched the same way: a lost sector reads as
+ * zeroes, too.
  */
 #include "wal/replay.h"
 
@@ -15,7 +16,8 @@
 #include "base/assert.h"
 #include "base/mem.h"
 
-#define WINDOW_BYTES (1u << 20) /* read ahead; a larger batch grows the window for as long as it is read */
+#define WINDOW_BYTES                                                                               \
+    (1u << 20) /* read ahead; a larger batch grows the window for as long as it is read */
 
 /* A window on a file. */
 struct window {
@@ -28,8 +30,8 @@ struct window {
 };
 
 /* Make the bytes from `offset` on readable: `want` of them, or fewer at the end of the file. */
-static enum err window_get(struct window *w, uint64_t offset, uint64_t want, const uint8_t **p, uint64_t *avail,
-                           struct err_ctx *ec)
+static enum err window_get(struct window *w, uint64_t offset, uint64_t want, const uint8_t **p,
+                           uint64_t *avail, struct err_ctx *ec)
 {
     uint64_t left = offset < w->size ? w->size - offset : 0;
     uint64_t n = want < left ? want : left;
@@ -59,8 +61,8 @@ static enum err window_get(struct window *w, uint64_t offset, uint64_t want, con
 }
 
 /* Where, behind `damage`, a sound batch head says that `damage` was durable; 0: nowhere. */
-static enum err find_watermark(struct window *w, const struct wal_segment_head *head, uint64_t damage, uint64_t *found,
-                               struct err_ctx *ec)
+static enum err find_watermark(struct window *w, const struct wal_segment_head *head,
+                               uint64_t damage, uint64_t *found, struct err_ctx *ec)
 {
     *found = 0;
     for (uint64_t from = damage + WAL_ALIGN; from + WAL_BATCH_HEAD_BYTES <= w->size;) {
@@ -90,7 +92,8 @@ static enum err find_watermark(struct window *w, const struct wal_segment_head *
 }
 
 /* Check the batch of `bytes` bytes at `p` record by record. */
-static const char *check_batch(const uint8_t *p, uint64_t bytes, uint32_t n_records, uint64_t *chain)
+static const char *check_batch(const uint8_t *p, uint64_t bytes, uint32_t n_records,
+                               uint64_t *chain)
 {
     uint64_t at = 0;
     for (uint64_t n = 0; n <= n_records; n++) { /* the head and its records */
@@ -102,7 +105,8 @@ static const char *check_batch(const uint8_t *p, uint64_t bytes, uint32_t n_reco
         if (n > 0 && (r.kind <= WAL_KIND_BATCH || r.kind > WAL_KIND_PAD)) {
             return "record head: unknown kind";
         }
-        if (r.kind == WAL_KIND_HARD_STATE && r.length != WAL_RECORD_HEAD_BYTES + WAL_HARD_STATE_BYTES) {
+        if (r.kind == WAL_KIND_HARD_STATE &&
+            r.length != WAL_RECORD_HEAD_BYTES + WAL_HARD_STATE_BYTES) {
             return "hard state: wrong length";
         }
         *chain = r.chain;
@@ -112,7 +116,8 @@ static const char *check_batch(const uint8_t *p, uint64_t bytes, uint32_t n_reco
 }
 
 /* Hand over one entry. */
-static enum err visit_entry(struct wal_replay *r, const struct wal_record *record, const uint8_t *payload)
+static enum err visit_entry(struct wal_replay *r, const struct wal_record *record,
+                            const uint8_t *payload)
 {
     size_t len = record->length - WAL_RECORD_HEAD_BYTES;
     r->last = (struct wal_position){record->index, record->term, record->chain};
@@ -140,8 +145,10 @@ static enum err visit_hard_state(struct wal_replay *r, const struct wal_hard_sta
     return r->visit->hard_state(r->visit->arg, hs);
 }
 
-/* Visit the records of a batch that check_batch passed. *reason is set, with OK, when they make no sense. */
-static enum err visit_batch(struct wal_replay *r, const uint8_t *p, const struct wal_batch_head *b, const char **reason)
+/* Visit the records of a batch that check_batch passed. *reason is set, with OK, when they make
+ * no sense. */
+static enum err visit_batch(struct wal_replay *r, const uint8_t *p, const struct wal_batch_head *b,
+                            const char **reason)
 {
     *reason = NULL;
     for (uint64_t at = WAL_BATCH_HEAD_BYTES; at < b->bytes;) {
@@ -171,10 +178,12 @@ static enum err visit_batch(struct wal_replay *r, const uint8_t *p, const struct
     return OK;
 }
 
-/* Read the batch at `offset`. *reason is set, with OK, when there is no sound one that ends before `limit`;
- * *senseless when it is sound and yet impossible, which no crash explains. */
-static enum err read_batch(struct wal_replay *r, struct window *w, const struct wal_segment_head *head, uint64_t offset,
-                           uint64_t limit, uint64_t *bytes, const char **reason, bool *senseless, struct err_ctx *ec)
+/* Read the batch at `offset`. *reason is set, with OK, when there is no sound one that ends
+ * before `limit`; *senseless when it is sound and yet impossible, which no crash explains. */
+static enum err read_batch(struct wal_replay *r, struct window *w,
+                           const struct wal_segment_head *head, uint64_t offset, uint64_t limit,
+                           uint64_t *bytes, const char **reason, bool *senseless,
+                           struct err_ctx *ec)
 {
     const uint8_t *p;
     uint64_t avail;
@@ -222,8 +231,8 @@ static enum err corrupt(struct err_ctx *ec, const char *name, uint64_t offset, c
     return err_set(ec, ERR_CORRUPT, "%s: byte %" PRIu64 ": %s", name, offset, reason);
 }
 
-static enum err replay_batches(struct wal_replay *r, const struct wal_replay_segment_args *args, struct window *w,
-                               uint64_t *end, struct err_ctx *ec)
+static enum err replay_batches(struct wal_replay *r, const struct wal_replay_segment_args *args,
+                               struct window *w, uint64_t *end, struct err_ctx *ec)
 {
     bool sealed = args->sealed_end != 0;
     uint64_t limit = sealed ? args->sealed_end : w->size;
@@ -256,7 +265,8 @@ static enum err replay_batches(struct wal_replay *r, const struct wal_replay_seg
         }
         if (mark != 0) {
             return err_set(ec, ERR_CORRUPT,
-                           "%s: byte %" PRIu64 ": %s, but the batch at byte %" PRIu64 " says that this was durable",
+                           "%s: byte %" PRIu64 ": %s, but the batch at byte %" PRIu64
+                           " says that this was durable",
                            args->name, offset, reason, mark);
         }
     }
@@ -264,8 +274,8 @@ static enum err replay_batches(struct wal_replay *r, const struct wal_replay_seg
     return OK;
 }
 
-enum err wal_replay_segment(struct wal_replay *r, const struct wal_replay_segment_args *args, uint64_t *end,
-                            struct err_ctx *ec)
+enum err wal_replay_segment(struct wal_replay *r, const struct wal_replay_segment_args *args,
+                            uint64_t *end, struct err_ctx *ec)
 {
     struct window w = {.file = args->file};
     r->last_batch = 0;

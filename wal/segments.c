@@ -1,11 +1,11 @@
 /* segments.c - segment files coming and going.
  *
- * A segment gets its name only when its head is on stable storage, so a file named like a segment always
- * has a sound head, and a crash while one is made leaves a next.tmp or a spare that nobody reads. Every
- * change of a name is followed by a sync of the folder before anything builds on it; segments
- * go oldest first, one sync each, so a crash cannot leave a hole in the middle.
- * A recycled file still holds the records of its former life. They carry the identity of the former
- * segment (its sequence number and chain start) and never verify in the new one.
+ * A segment gets its name only when its head is on stable storage, so a file named like a segment
+ * always has a sound head, and a crash while one is made leaves a next.tmp or a spare that nobody
+ * reads. Every change of a name is followed by a sync of the folder before anything builds on it;
+ * segments go oldest first, one sync each, so a crash cannot leave a hole in the middle. A recycled
+ * file still holds the records of its former life. They carry the identity of the former segment
+ * (its sequence number and chain start) and never verify in the new one.
  */
 #include "wal/wal_internal.h"
 
@@ -144,10 +144,12 @@ static enum err name_segment(struct wal *w, const struct wal_segment_head *head,
     return e;
 }
 
-enum err wal_begin_segment(struct wal *w, uint64_t sequence, uint64_t first_index, bool starts_over, struct err_ctx *ec)
+enum err wal_begin_segment(struct wal *w, uint64_t sequence, uint64_t first_index, bool starts_over,
+                           struct err_ctx *ec)
 {
     enum err e = OK;
-    if (w->file != NULL && w->durable < w->offset) { /* no_sync: a new head still vouches for what is before it */
+    if (w->file != NULL &&
+        w->durable < w->offset) { /* no_sync: a new head still vouches for what is before it */
         e = w->file->ops->datasync(w->file, ec);
     }
     if (e == OK) {
@@ -224,7 +226,8 @@ enum err wal_drop_oldest(struct wal *w, struct err_ctx *ec)
     bool recycle;
     enum err e = is_recyclable(w, from, &recycle, ec);
     if (e == OK) {
-        e = recycle ? w->vfs->ops->rename(w->vfs, from, to, ec) : w->vfs->ops->unlink(w->vfs, from, ec);
+        e = recycle ? w->vfs->ops->rename(w->vfs, from, to, ec)
+                    : w->vfs->ops->unlink(w->vfs, from, ec);
     }
     if (e == OK) {
         e = w->vfs->ops->sync_dir(w->vfs, w->dir, ec);
@@ -280,7 +283,8 @@ static uint64_t fill_target(const struct wal *w, uint64_t offset)
 static bool fill_wanted(const struct wal *w, uint64_t filled, uint64_t offset)
 {
     uint64_t target = fill_target(w, offset);
-    return filled < target && (target - filled >= WAL_FILL_STEP_BYTES || target == w->segment_bytes);
+    return filled < target &&
+           (target - filled >= WAL_FILL_STEP_BYTES || target == w->segment_bytes);
 }
 
 static enum err fill_step(struct wal *w, struct vfs_file *f, uint64_t *filled, uint64_t offset,

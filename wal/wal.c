@@ -22,7 +22,8 @@ static const uint8_t zero_page[WAL_PAGE_BYTES];
 
 static enum err is_broken(const struct wal *w, struct err_ctx *ec)
 {
-    return w->broken ? err_set(ec, ERR_IO, "log in %s: failed before and must be reopened", w->dir) : OK;
+    return w->broken ? err_set(ec, ERR_IO, "log in %s: failed before and must be reopened", w->dir)
+                     : OK;
 }
 
 static enum err broke(struct wal *w, enum err e)
@@ -69,8 +70,8 @@ static enum err begin_log(struct wal *w, uint64_t first_index, struct err_ctx *e
     return e;
 }
 
-enum err wal_create(const struct wal_config *cfg, struct wal_identity id, uint64_t first_index, struct wal **out,
-                    struct err_ctx *ec)
+enum err wal_create(const struct wal_config *cfg, struct wal_identity id, uint64_t first_index,
+                    struct wal **out, struct err_ctx *ec)
 {
     ASSERT(first_index > 0);
     struct wal *w = wal_alloc(cfg);
@@ -116,7 +117,7 @@ enum err wal_exists(struct vfs *vfs, const char *dir, bool *out, struct err_ctx 
 struct layout {
     struct wal *w;
     uint64_t chain;
-    size_t run;   /* stage offset where the iovec that is still growing begins */
+    size_t run; /* stage offset where the iovec that is still growing begins */
     size_t n_iov;
 };
 
@@ -140,9 +141,10 @@ static enum err measure(const struct wal_batch *batch, struct sizes *out, struct
     }
     for (size_t i = 0; i < batch->n_entries; i++) {
         size_t len = entry_bytes(&batch->entries[i]);
-        if (len > WAL_RECORD_BYTES_MAX - WAL_RECORD_HEAD_BYTES || batch->entries[i].type > UINT16_MAX) {
-            return err_set(ec, ERR_LIMIT, "entry %" PRIu64 " of %zu bytes, type %" PRIu32, batch->entries[i].index, len,
-                           batch->entries[i].type);
+        if (len > WAL_RECORD_BYTES_MAX - WAL_RECORD_HEAD_BYTES ||
+            batch->entries[i].type > UINT16_MAX) {
+            return err_set(ec, ERR_LIMIT, "entry %" PRIu64 " of %zu bytes, type %" PRIu32,
+                           batch->entries[i].index, len, batch->entries[i].type);
         }
         z.bytes += wal_align(WAL_RECORD_HEAD_BYTES + len);
         if (len > COPY_MAX) {
@@ -191,9 +193,10 @@ static void add_record(struct layout *l, struct wal_record *r, struct slice payl
     add_payload(l, payload);
 }
 
-/* Add the head of a batch of `bytes` bytes at `offset`; the last entry is the log's behind that batch. */
-static void add_batch_head(struct layout *l, uint64_t offset, uint64_t bytes, size_t n_records, uint64_t last_index,
-                           uint64_t last_term)
+/* Add the head of a batch of `bytes` bytes at `offset`; the last entry is the log's behind that
+ * batch. */
+static void add_batch_head(struct layout *l, uint64_t offset, uint64_t bytes, size_t n_records,
+                           uint64_t last_index, uint64_t last_term)
 {
     struct wal *w = l->w;
     struct wal_batch_head b = {
@@ -211,10 +214,13 @@ static void add_batch_head(struct layout *l, uint64_t offset, uint64_t bytes, si
     w->stage.len += WAL_BATCH_HEAD_BYTES;
 }
 
-/* Put the batch together in w->stage and w->iov. Room is reserved first, so that pointers into it stay. */
-static void lay_out(struct layout *l, const struct wal_batch *batch, uint64_t bytes, struct wal_position *last)
+/* Put the batch together in w->stage and w->iov. Room is reserved first, so that pointers into
+ * it stay. */
+static void lay_out(struct layout *l, const struct wal_batch *batch, uint64_t bytes,
+                    struct wal_position *last)
 {
-    const struct wal_entry *end = batch->n_entries == 0 ? NULL : &batch->entries[batch->n_entries - 1];
+    const struct wal_entry *end =
+        batch->n_entries == 0 ? NULL : &batch->entries[batch->n_entries - 1];
     size_t n_records = batch->n_entries + (batch->has_hard_state ? 1 : 0);
     add_batch_head(l, l->w->offset, bytes, n_records, end == NULL ? last->index : end->index,
                    end == NULL ? last->term : end->term);
@@ -228,8 +234,10 @@ static void lay_out(struct layout *l, const struct wal_batch *batch, uint64_t by
     for (size_t i = 0; i < batch->n_entries; i++) {
         const struct wal_entry *e = &batch->entries[i];
         ASSERT(e->index > 0 && e->index <= last->index + 1);
-        struct wal_record r = {
-            .kind = WAL_KIND_ENTRY, .entry_type = (uint16_t)e->type, .index = e->index, .term = e->term};
+        struct wal_record r = {.kind = WAL_KIND_ENTRY,
+                               .entry_type = (uint16_t)e->type,
+                               .index = e->index,
+                               .term = e->term};
         add_record(l, &r, buf_slice(e->data));
         *last = (struct wal_position){e->index, e->term, r.chain};
         if (batch->positions != NULL) {
@@ -242,7 +250,8 @@ static void lay_out(struct layout *l, const struct wal_batch *batch, uint64_t by
 /* ---- writing ---- */
 
 /* Write the laid out `bytes` at the end of the log, and sync. */
-static enum err write_and_sync(struct wal *w, const struct layout *l, uint64_t bytes, bool sync, struct err_ctx *ec)
+static enum err write_and_sync(struct wal *w, const struct layout *l, uint64_t bytes, bool sync,
+                               struct err_ctx *ec)
 {
     enum err e = w->file->ops->pwritev(w->file, w->iov, (int)l->n_iov, w->offset, ec);
     w->last_sync_ns = 0;
@@ -265,7 +274,8 @@ static enum err write_and_sync(struct wal *w, const struct layout *l, uint64_t b
 }
 
 /* Begin a new segment when the batch asks for it or does not fit any more. */
-static enum err make_room(struct wal *w, const struct wal_batch *batch, uint64_t bytes, struct err_ctx *ec)
+static enum err make_room(struct wal *w, const struct wal_batch *batch, uint64_t bytes,
+                          struct err_ctx *ec)
 {
     uint64_t sequence = w->segments[w->n_segments - 1].sequence + 1;
     if (batch->restart_at != 0) {
@@ -327,7 +337,8 @@ enum err wal_write_mark(struct wal *w, bool apart, struct err_ctx *ec)
 {
     ASSERT(w->durable == w->offset);
     if (w->offset >= w->segment_bytes) { /* the new segment's head is the mark */
-        enum err e = wal_begin_segment(w, w->segments[w->n_segments - 1].sequence + 1, w->last.index + 1, false, ec);
+        enum err e = wal_begin_segment(w, w->segments[w->n_segments - 1].sequence + 1,
+                                       w->last.index + 1, false, ec);
         return broke(w, e);
     }
     struct layout l = begin_layout(w, WAL_PAGE_BYTES, 1);
@@ -346,7 +357,8 @@ enum err wal_write_mark(struct wal *w, bool apart, struct err_ctx *ec)
     return e;
 }
 
-enum err wal_append(struct wal *w, const struct wal_batch *batch, struct wal_position *last, struct err_ctx *ec)
+enum err wal_append(struct wal *w, const struct wal_batch *batch, struct wal_position *last,
+                    struct err_ctx *ec)
 {
     enum err e = is_broken(w, ec);
     if (e != OK) {
@@ -385,8 +397,8 @@ void wal_close(struct wal **w)
     }
     struct wal *l = *w;
     if (!l->broken && !l->no_sync && l->marked != l->offset) {
-        /* A mark behind the last batch tells the next wal_open that damage to it is not a torn tail.
-         * Without it nothing is lost but that knowledge. */
+        /* A mark behind the last batch tells the next wal_open that damage to it is not a torn
+         * tail. Without it nothing is lost but that knowledge. */
         (void)!wal_write_mark(l, true, NULL);
     }
     wal_free(w);

@@ -1,8 +1,9 @@
 /* writer.c - see writer.h.
  *
- * The thread takes everything that is queued, writes it as one batch (or several, when it is more than
- * WAL_WRITER_BATCH_BYTES_MAX), and looks again. Only when nothing is queued does it spend a bounded step
- * on wal_prepare, and only when that wants nothing does it sleep; so it is woken once per idle spell.
+ * The thread takes everything that is queued, writes it as one batch (or several, when it is more
+ * than WAL_WRITER_BATCH_BYTES_MAX), and looks again. Only when nothing is queued does it spend a
+ * bounded step on wal_prepare, and only when that wants nothing does it sleep; so it is woken once
+ * per idle spell.
  */
 #include "wal/writer.h"
 
@@ -50,7 +51,8 @@ static uint64_t request_bytes(const struct wal_request *r)
 {
     uint64_t bytes = 0;
     for (size_t i = 0; i < r->n_entries; i++) {
-        bytes += sizeof(struct wal_entry) + (r->entries[i].data == NULL ? 0 : r->entries[i].data->len);
+        bytes +=
+            sizeof(struct wal_entry) + (r->entries[i].data == NULL ? 0 : r->entries[i].data->len);
     }
     return bytes;
 }
@@ -90,14 +92,16 @@ static void gather(struct wal_writer *w, struct gathered *g, struct wal_request 
     g->n_requests++;
 }
 
-/* Take requests off the front of *list as long as they fit in one batch. A restart begins a batch. */
+/* Take requests off the front of *list as long as they fit in one batch. A restart begins a
+ * batch. */
 static struct gathered gather_batch(struct wal_writer *w, struct wal_request **list)
 {
     struct gathered g = {0};
     while (*list != NULL && (*list)->kind == KIND_REQUEST) {
         struct wal_request *r = *list;
         uint64_t bytes = request_bytes(r);
-        if (g.n_requests > 0 && (g.bytes + bytes > WAL_WRITER_BATCH_BYTES_MAX || r->restart_at != 0)) {
+        if (g.n_requests > 0 &&
+            (g.bytes + bytes > WAL_WRITER_BATCH_BYTES_MAX || r->restart_at != 0)) {
             break;
         }
         *list = request_of(r->node.next);
@@ -109,7 +113,8 @@ static struct gathered gather_batch(struct wal_writer *w, struct wal_request **l
 }
 
 /* Tell each request where the log ended behind it. */
-static void set_positions(const struct wal_writer *w, const struct gathered *g, struct wal_position before)
+static void set_positions(const struct wal_writer *w, const struct gathered *g,
+                          struct wal_position before)
 {
     struct wal_position last = before;
     size_t n = 0;
@@ -181,7 +186,8 @@ static void serve(struct wal_writer *w, struct wal_request *list)
     }
 }
 
-/* One step of work ahead. Having no room for it is no failure: the log tries again behind its next append. */
+/* One step of work ahead. Having no room for it is no failure: the log tries again behind its
+ * next append. */
 static void prepare(struct wal_writer *w)
 {
     struct err_ctx ec;
@@ -196,7 +202,8 @@ static void *run(void *arg)
     struct wal_writer *w = arg;
     while (!w->stopping) {
         bool idle_work = !w->failed && wal_prepare_wanted(w->cfg.wal);
-        struct qnode *first = idle_work ? queue_take_all(&w->queue) : queue_wait_all(&w->queue, UINT64_MAX);
+        struct qnode *first =
+            idle_work ? queue_take_all(&w->queue) : queue_wait_all(&w->queue, UINT64_MAX);
         if (first != NULL) {
             serve(w, request_of(first));
         } else if (idle_work) {

@@ -1,12 +1,13 @@
 /* writer.h - the log thread: group commit.
  *
- * What        A thread that owns a struct wal. Whatever was submitted while one fdatasync ran becomes the
- *             next batch: one write, one sync for all of it. A single request never waits for a timer.
+ * What        A thread that owns a struct wal. Whatever was submitted while one fdatasync ran
+ *             becomes the next batch: one write, one sync for all of it. A single request never
+ *             waits for a timer.
  * Callers     raft/member submits and gets completions.
- * Thread      submit and release from any thread; `done` and `failed` run on the log thread and must only
- *             hand the news on (queue_push_list).
- * Bound       WAL_WRITER_BATCH_BYTES_MAX per sync; what is over waits one turn. The queue is bounded by
- *             what raft lets be in flight.
+ * Thread      submit and release from any thread; `done` and `failed` run on the log thread and
+ *             must only hand the news on (queue_push_list).
+ * Bound       WAL_WRITER_BATCH_BYTES_MAX per sync; what is over waits one turn. The queue is
+ *             bounded by what raft lets be in flight.
  */
 #ifndef WAL_WRITER_H
 #define WAL_WRITER_H
@@ -44,12 +45,12 @@ struct wal_writer_config {
 
 struct wal_writer *wal_writer_start(const struct wal_writer_config *cfg);
 
-/* ERR_BUSY when the queue is full. After a failure of the log requests are taken and never done: their memory is the
- * submitter's again after wal_writer_stop. */
+/* ERR_BUSY when the queue is full. After a failure of the log requests are taken and never done:
+ * their memory is the submitter's again after wal_writer_stop. */
 MUST_CHECK enum err wal_writer_submit(struct wal_writer *w, struct wal_request *r);
 
-/* wal_release(index), soon, on the log thread, behind what was submitted before. When the queue is full nothing
- * happens: a later release makes up for it. */
+/* wal_release(index), soon, on the log thread, behind what was submitted before. When the queue
+ * is full nothing happens: a later release makes up for it. */
 void wal_writer_release(struct wal_writer *w, uint64_t index);
 
 /* Write what was submitted, stop the thread, close the log. Requests that could not be written are

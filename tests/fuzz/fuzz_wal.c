@@ -1,9 +1,9 @@
-/* fuzz_wal.c - bytes become a segment file: wal_open must answer without crashing or hanging, and a log
- * that it accepts must take an append and open again with it.
+/* fuzz_wal.c - bytes become a segment file: wal_open must answer without crashing or hanging, and a
+ * log that it accepts must take an append and open again with it.
  *
- * The first byte chooses the form of the rest: RAW, the whole file; RECORDS, what stands behind a sound
- * segment head; SOUND_SUMS, the same with checksums, chain and places put right, so that lengths, kinds
- * and indexes are what is wrong.
+ * The first byte chooses the form of the rest: RAW, the whole file; RECORDS, what stands behind a
+ * sound segment head; SOUND_SUMS, the same with checksums, chain and places put right, so that
+ * lengths, kinds and indexes are what is wrong.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -22,11 +22,20 @@
 enum { FORM_RAW, FORM_RECORDS, FORM_SOUND_SUMS, FORM_N };
 
 /* Offsets of fields that the input chooses (docs/wal-format.md). */
-enum { AT_LENGTH = 4, AT_KINDS = 12, AT_INDEX = 16, AT_TERM = 24, AT_BYTES = 64, AT_DURABLE = 72, AT_RECORDS = 80 };
+enum {
+    AT_LENGTH = 4,
+    AT_KINDS = 12,
+    AT_INDEX = 16,
+    AT_TERM = 24,
+    AT_BYTES = 64,
+    AT_DURABLE = 72,
+    AT_RECORDS = 80
+};
 
 static struct wal_segment_head sound_head(void)
 {
-    struct wal_segment_head h = {.sequence = 1, .id = {1, 2}, .first_index = 1, .starts_over = true};
+    struct wal_segment_head h = {
+        .sequence = 1, .id = {1, 2}, .first_index = 1, .starts_over = true};
     h.chain_start = wal_segment_chain(&h);
     return h;
 }

@@ -113,7 +113,8 @@ enum err script_run(struct script *s, unsigned n_steps)
     return e;
 }
 
-static void verify_once(struct script *s, struct vfs *disk, const char *what, uint64_t seed, uint64_t n)
+static void verify_once(struct script *s, struct vfs *disk, const char *what, uint64_t seed,
+                        uint64_t n)
 {
     struct err_ctx ec;
     struct wal_config cfg = test_config(disk, SEGMENT);
@@ -125,7 +126,8 @@ static void verify_once(struct script *s, struct vfs *disk, const char *what, ui
         assert_false(s->created);
         assert_int_equal(wal_create(&cfg, test_id, 1, &s->wal, &ec), OK);
     } else if (wal_open(&cfg, &visit, &s->wal, NULL, &ec) != OK) {
-        fail_msg("%s, seed %llu, call %llu: %s", what, (unsigned long long)seed, (unsigned long long)n, ec.text);
+        fail_msg("%s, seed %llu, call %llu: %s", what, (unsigned long long)seed,
+                 (unsigned long long)n, ec.text);
     }
     if (history_matches(&got, &s->acknowledged, s->released + 1)) {
         history_copy(&s->in_flight, &s->acknowledged);
@@ -134,9 +136,11 @@ static void verify_once(struct script *s, struct vfs *disk, const char *what, ui
     } else if (history_matches(&got, &s->restarted, s->released + 1)) {
         history_copy(&s->acknowledged, &s->restarted);
     } else {
-        fail_msg("%s, seed %llu, call %llu: the log holds up to %llu, not %llu or %llu", what, (unsigned long long)seed,
-                 (unsigned long long)n, (unsigned long long)history_last(&got),
-                 (unsigned long long)history_last(&s->acknowledged), (unsigned long long)history_last(&s->in_flight));
+        fail_msg("%s, seed %llu, call %llu: the log holds up to %llu, not %llu or %llu", what,
+                 (unsigned long long)seed, (unsigned long long)n,
+                 (unsigned long long)history_last(&got),
+                 (unsigned long long)history_last(&s->acknowledged),
+                 (unsigned long long)history_last(&s->in_flight));
     }
     history_deinit(&got);
 }

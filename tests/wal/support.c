@@ -40,7 +40,8 @@ static void put(struct history *h, const struct wal_entry *e)
     h->gap = h->gap || (h->n > 0 && history_last(h) + 1 != e->index);
     struct slice data = buf_slice(e->data);
     h->entries = xrealloc(h->entries, (h->n + 1) * sizeof *h->entries);
-    h->entries[h->n++] = (struct seen){e->index, e->term, e->type, data.len, hash64(data.data, data.len)};
+    h->entries[h->n++] =
+        (struct seen){e->index, e->term, e->type, data.len, hash64(data.data, data.len)};
 }
 
 static void put_hard_state(struct history *h, const struct wal_hard_state *hs)
@@ -136,7 +137,8 @@ void batch_make(struct made_batch *m, uint64_t first, size_t n, uint64_t term, s
         for (size_t at = 0; at < len; at++) {
             b->data[at] = (uint8_t)(rng_next(&seed) | 1u);
         }
-        m->entries[i] = (struct wal_entry){.index = first + i, .term = term, .type = (uint32_t)(i % 3), .data = b};
+        m->entries[i] = (struct wal_entry){
+            .index = first + i, .term = term, .type = (uint32_t)(i % 3), .data = b};
     }
     m->batch.entries = m->entries;
     m->batch.n_entries = n;
@@ -195,7 +197,8 @@ struct wal *must_open(const struct wal_config *cfg, const struct history *want, 
     return w;
 }
 
-void must_append(struct wal *w, struct history *h, uint64_t first, size_t n, uint64_t term, size_t len)
+void must_append(struct wal *w, struct history *h, uint64_t first, size_t n, uint64_t term,
+                 size_t len)
 {
     struct err_ctx ec;
     struct made_batch m;

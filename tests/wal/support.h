@@ -1,4 +1,5 @@
-/* support.h - what the tests of the log share: a model of its content, batches from a seed, disk images.
+/* support.h - what the tests of the log share: a model of its content, batches from a seed, disk
+ * images.
  *
  * What        `struct history` is what a log should hold; a visitor builds the same from a replay.
  * Callers     tests/wal, tests/fuzz.
@@ -42,7 +43,8 @@ void history_deinit(struct history *h);
 void history_copy(struct history *to, const struct history *from);
 void history_apply(struct history *h, const struct wal_batch *b);
 uint64_t history_last(const struct history *h);
-/* Equal hard states, equal last entry, and equal entries wherever both have one; `a` has all from `need` on. */
+/* Equal hard states, equal last entry, and equal entries wherever both have one; `a` has all
+ * from `need` on. */
 bool history_matches(const struct history *a, const struct history *b, uint64_t need);
 struct wal_visitor history_visitor(struct history *h);
 
@@ -65,7 +67,8 @@ struct wal *must_create(const struct wal_config *cfg);
 /* Open, compare the replay with `want` unless that is NULL. */
 struct wal *must_open(const struct wal_config *cfg, const struct history *want, uint64_t need);
 /* Append to the log and to the model. */
-void must_append(struct wal *w, struct history *h, uint64_t first, size_t n, uint64_t term, size_t len);
+void must_append(struct wal *w, struct history *h, uint64_t first, size_t n, uint64_t term,
+                 size_t len);
 
 /* The files of a folder, to be put on another disk. */
 struct image {

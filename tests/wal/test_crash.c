@@ -1,5 +1,5 @@
-/* test_crash.c - the power fails at every write of a random life of a log: it always opens again, and holds
- * everything that was acknowledged. */
+/* test_crash.c - the power fails at every write of a random life of a log: it always opens
+ * again, and holds everything that was acknowledged. */
 #include <string.h>
 
 #include "tests/wal/script.h"
@@ -11,7 +11,8 @@
 /* Open under a disk that fails at its n-th write, and cut the power again. */
 static void crash_while_opening(struct vfs *disk, uint64_t n, uint64_t seed)
 {
-    struct vfs_fault_plan plan = {.fail_at = n, .sticky = true, .writes_only = true, .with = ERR_IO, .tear_bytes = 100};
+    struct vfs_fault_plan plan = {
+        .fail_at = n, .sticky = true, .writes_only = true, .with = ERR_IO, .tear_bytes = 100};
     struct vfs *faulty = vfs_fault_create(disk, &plan);
     struct wal_config cfg = test_config(faulty, WAL_SEGMENT_BYTES_MIN);
     struct err_ctx ec;
@@ -33,7 +34,8 @@ static bool crash_at(uint64_t n, uint64_t seed, bool in_recovery_too)
                                   .sticky = true,
                                   .writes_only = true,
                                   .with = ERR_IO,
-                                  .tear_bytes = tears[rng_below(&rng, sizeof tears / sizeof tears[0])]};
+                                  .tear_bytes =
+                                      tears[rng_below(&rng, sizeof tears / sizeof tears[0])]};
     struct vfs *faulty = vfs_fault_create(disk, &plan);
     struct script s = {.disk = faulty, .rng = seed};
     enum err e = script_run(&s, STEPS);
@@ -77,7 +79,8 @@ static void nor_when_recovery_is_cut_short(void **state)
     }
 }
 
-/* Without syncs entries may be lost, but only from the end, and never so that the log does not open. */
+/* Without syncs entries may be lost, but only from the end, and never so that the log does not
+ * open. */
 static void an_unsynced_log_keeps_a_prefix(void **state)
 {
     (void)state;

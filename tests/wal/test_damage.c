@@ -1,5 +1,5 @@
-/* test_damage.c - bytes that were durable and no longer read are corruption: wal_open says so, with the
- * place, and never returns a log without them. */
+/* test_damage.c - bytes that were durable and no longer read are corruption: wal_open says so,
+ * with the place, and never returns a log without them. */
 #include "tests/wal/support.h"
 
 #include <stdio.h>
@@ -109,7 +109,8 @@ static void expect_corrupt(struct victim *t, const char *segment, const char *wh
     for (size_t i = 0; i < t->image.n; i++) {
         const struct bytes *was = &t->image.files[i].content;
         const struct bytes *is = image_file(&after, t->image.files[i].name);
-        assert_true(was->len == is->len && (was->len == 0 || memcmp(was->data, is->data, was->len) == 0));
+        assert_true(was->len == is->len &&
+                    (was->len == 0 || memcmp(was->data, is->data, was->len) == 0));
     }
     image_deinit(&after);
     vfs_mem_destroy(&v);
@@ -122,14 +123,12 @@ static void damage_to_durable_bytes_is_told(void **state)
         const char *name;
         void (*damage)(uint8_t *p, uint64_t at, size_t size);
     } rows[] = {
-        {"a sector of zeroes", set_zero},
-        {"a flipped bit", flip_bit},
-        {"two sectors swapped", swap_with_next},
-        {"a sector written twice", copy_from_before},
-        {"a sector of garbage", garbage},
-        {"a page of zeroes", zero_page_of},
+        {"a sector of zeroes", set_zero},        {"a flipped bit", flip_bit},
+        {"two sectors swapped", swap_with_next}, {"a sector written twice", copy_from_before},
+        {"a sector of garbage", garbage},        {"a page of zeroes", zero_page_of},
     };
-    static const char *const segments[] = {"0000000000000001.seg", "0000000000000002.seg", "0000000000000003.seg"};
+    static const char *const segments[] = {"0000000000000001.seg", "0000000000000002.seg",
+                                           "0000000000000003.seg"};
     struct victim t;
     victim_init(&t);
     for (size_t s = 0; s < 3; s++) {
@@ -139,7 +138,8 @@ static void damage_to_durable_bytes_is_told(void **state)
         uint64_t end = s == 2 ? t.end : b->len;
         unsigned n_told = 0;
         for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++) {
-            for (uint64_t at = 0; at + SECTOR <= end + SECTOR - 1 && at + SECTOR <= b->len; at += SECTOR) {
+            for (uint64_t at = 0; at + SECTOR <= end + SECTOR - 1 && at + SECTOR <= b->len;
+                 at += SECTOR) {
                 rows[r].damage(b->data, at, b->len);
                 /* Behind the end of a sealed segment nothing is kept. */
                 if (memcmp(b->data, sound.data, s == 2 ? t.end : b->len - 4096) != 0) {
@@ -155,7 +155,8 @@ static void damage_to_durable_bytes_is_told(void **state)
     victim_deinit(&t);
 }
 
-/* As a process that was killed leaves it: no mark at the end. What the last batch vouches for is safe. */
+/* As a process that was killed leaves it: no mark at the end. What the last batch vouches for is
+ * safe. */
 static void a_later_batch_vouches_for_earlier_ones(void **state)
 {
     (void)state;
@@ -223,7 +224,8 @@ static void a_newer_version_is_not_taken_for_damage(void **state)
     victim_init(&t);
     struct bytes *b = image_file(&t.image, "0000000000000003.seg");
     wal_put_u32(b->data + 8, WAL_VERSION + 1);
-    wal_put_u32(b->data + WAL_SEGMENT_HEAD_BYTES - 4, crc32c(0, b->data, WAL_SEGMENT_HEAD_BYTES - 4));
+    wal_put_u32(b->data + WAL_SEGMENT_HEAD_BYTES - 4,
+                crc32c(0, b->data, WAL_SEGMENT_HEAD_BYTES - 4));
     struct vfs *v = image_disk(&t.image);
     struct wal_config cfg = test_config(v, WAL_SEGMENT_BYTES_MIN);
     struct err_ctx ec;

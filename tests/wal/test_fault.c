@@ -1,5 +1,5 @@
-/* test_fault.c - every file call fails once, and then for good: a clean error, nothing leaks, and the log
- * that is opened afterwards holds everything that was acknowledged. */
+/* test_fault.c - every file call fails once, and then for good: a clean error, nothing leaks,
+ * and the log that is opened afterwards holds everything that was acknowledged. */
 #include "tests/wal/script.h"
 
 #define STEPS 50u
@@ -23,7 +23,8 @@ static const struct fault_row rows[] = {
 static bool fail_at(const struct fault_row *row, uint64_t n, uint64_t seed)
 {
     struct vfs *disk = vfs_mem_create();
-    struct vfs_fault_plan plan = {.fail_at = n, .sticky = row->sticky, .with = row->with, .tear_bytes = row->tear_bytes};
+    struct vfs_fault_plan plan = {
+        .fail_at = n, .sticky = row->sticky, .with = row->with, .tear_bytes = row->tear_bytes};
     struct vfs *faulty = vfs_fault_create(disk, &plan);
     struct script s = {.disk = faulty, .rng = seed};
     enum err e = script_run(&s, STEPS);
@@ -116,7 +117,8 @@ static void preparing_may_wait_for_room(void **state)
         while (e == OK && wal_prepare_wanted(w)) {
             e = wal_prepare(w, &ec);
         }
-        if (w != NULL && e == ERR_NO_DISK && wal_append(w, &(struct wal_batch){0}, NULL, &ec) == OK) {
+        if (w != NULL && e == ERR_NO_DISK &&
+            wal_append(w, &(struct wal_batch){0}, NULL, &ec) == OK) {
             n_refused++;
             assert_false(wal_prepare_wanted(w));
             must_append(w, &h, 21, 1, 1, 100);

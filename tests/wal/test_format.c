@@ -1,7 +1,7 @@
 /* test_format.c - the bytes on disk: golden files, and checks that no damaged byte passes.
  *
- * The golden file is a dump of a segment. A new version of the format gets a file of its own, and the old
- * one stays readable. `test_format --update` writes it anew.
+ * The golden file is a dump of a segment. A new version of the format gets a file of its own, and
+ * the old one stays readable. `test_format --update` writes it anew.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -42,7 +42,8 @@ static void dump(const struct bytes *file, struct bytes *out)
 
 static struct wal_entry golden_entry(uint64_t index, uint64_t term, uint32_t type, const char *text)
 {
-    return (struct wal_entry){index, term, type, text[0] == '\0' ? NULL : buf_copy(slice_str(text))};
+    return (struct wal_entry){index, term, type,
+                              text[0] == '\0' ? NULL : buf_copy(slice_str(text))};
 }
 
 /* The log of the golden file. */
@@ -55,7 +56,10 @@ static struct vfs *golden_log(struct history *h)
     struct wal_entry first[] = {golden_entry(1, 1, 2, "hello, pintle"), golden_entry(2, 1, 0, "")};
     struct wal_entry second[] = {golden_entry(2, 3, 0, "12345678")};
     struct wal_batch batches[] = {
-        {.has_hard_state = true, .hard_state = {1, 0x99aabbccddeeff00u, 0}, .entries = first, .n_entries = 2},
+        {.has_hard_state = true,
+         .hard_state = {1, 0x99aabbccddeeff00u, 0},
+         .entries = first,
+         .n_entries = 2},
         {.entries = second, .n_entries = 1},
         {.has_hard_state = true, .hard_state = {3, 7, 2}},
     };
@@ -131,7 +135,8 @@ static void no_flipped_bit_passes(void **state)
 {
     (void)state;
     uint8_t bytes[96] = {0};
-    struct wal_record r = {.length = WAL_RECORD_HEAD_BYTES + 13, .kind = WAL_KIND_ENTRY, .index = 5, .term = 2};
+    struct wal_record r = {
+        .length = WAL_RECORD_HEAD_BYTES + 13, .kind = WAL_KIND_ENTRY, .index = 5, .term = 2};
     memcpy(bytes + WAL_RECORD_HEAD_BYTES, "thirteen byte", 13);
     r.payload_crc = crc32c(0, bytes + WAL_RECORD_HEAD_BYTES, 13);
     wal_record_encode(&r, 77, bytes);
@@ -155,7 +160,8 @@ static void a_batch_head_counts_only_where_it_was_written(void **state)
     struct wal_segment_head seg = {
         .sequence = 9, .id = test_id, .first_index = 4, .previous_end = 8192, .previous_chain = 5};
     seg.chain_start = wal_segment_chain(&seg);
-    struct wal_batch_head b = {.segment = seg.chain_start, .sequence = 9, .offset = 4096, .bytes = 88, .durable = 4096};
+    struct wal_batch_head b = {
+        .segment = seg.chain_start, .sequence = 9, .offset = 4096, .bytes = 88, .durable = 4096};
     uint8_t bytes[WAL_BATCH_HEAD_BYTES];
     wal_batch_head_encode(&b, 1, bytes);
     struct wal_batch_head out;

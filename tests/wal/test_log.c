@@ -1,4 +1,5 @@
-/* test_log.c - the life of a log: creating, appending, replaying, rolling over, releasing, locking. */
+/* test_log.c - the life of a log: creating, appending, replaying, rolling over, releasing,
+ * locking. */
 #include "tests/wal/support.h"
 
 #include <stdio.h>

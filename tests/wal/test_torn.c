@@ -1,5 +1,5 @@
-/* test_torn.c - a batch whose sync never returned is cut off, whatever of it reached the disk, and what
- * was acknowledged before it stays. */
+/* test_torn.c - a batch whose sync never returned is cut off, whatever of it reached the disk,
+ * and what was acknowledged before it stays. */
 #include "tests/wal/support.h"
 
 #include <stdio.h>
@@ -11,10 +11,11 @@
 
 #define SECTOR 512u
 
-/* A log on whose last batch the tests work, as a power cut right behind its write would leave it. */
+/* A log on whose last batch the tests work, as a power cut right behind its write would leave
+ * it. */
 struct torn {
     const char *segment;
-    struct image image; /* with the whole last batch */
+    struct image image;  /* with the whole last batch */
     struct bytes before; /* the segment before that batch was written */
     uint64_t from;       /* where the batch begins and ends */
     uint64_t to;
@@ -22,7 +23,8 @@ struct torn {
     struct history all;
 };
 
-/* `recycled`: the segment has a former life, so that old records, not zeroes, lie behind the end. */
+/* `recycled`: the segment has a former life, so that old records, not zeroes, lie behind the
+ * end. */
 static void torn_init(struct torn *t, bool recycled)
 {
     struct vfs *v = vfs_mem_create();
@@ -66,11 +68,13 @@ static void torn_deinit(struct torn *t)
     history_deinit(&t->all);
 }
 
-/* Open a log whose last segment has these bytes: it holds all, or what was acknowledged; then go on. */
+/* Open a log whose last segment has these bytes: it holds all, or what was acknowledged; then go
+ * on. */
 static void check(struct torn *t, const uint8_t *bytes, size_t len, const char *what, uint64_t at)
 {
-    bool whole = len >= t->to &&
-                 memcmp(bytes + t->from, image_file(&t->image, t->segment)->data + t->from, t->to - t->from) == 0;
+    bool whole =
+        len >= t->to && memcmp(bytes + t->from, image_file(&t->image, t->segment)->data + t->from,
+                               t->to - t->from) == 0;
     struct image im = t->image;
     struct vfs *v = image_disk(&im);
     struct err_ctx ec;
@@ -162,7 +166,8 @@ static void every_set_of_sectors_is_cut(void **state)
             memcpy(bytes, t.before.data, after->len);
             for (uint64_t i = 0; i < n; i++) {
                 if ((set >> i & 1) != 0) {
-                    memcpy(bytes + (first + i) * SECTOR, after->data + (first + i) * SECTOR, SECTOR);
+                    memcpy(bytes + (first + i) * SECTOR, after->data + (first + i) * SECTOR,
+                           SECTOR);
                 }
             }
             check(&t, bytes, after->len, "set of sectors", set);

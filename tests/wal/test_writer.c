@@ -12,10 +12,11 @@
 
 #define REQUESTS_MAX 4096u
 
-/* What the callbacks saw. Written by the log thread; read by the test after `news` or after the stop. */
+/* What the callbacks saw. Written by the log thread; read by the test after `news` or after the
+ * stop. */
 struct watcher {
-    sem_t news; /* posted once per callback */
-    sem_t *hold; /* not NULL: done waits for a post before it returns */
+    sem_t news;    /* posted once per callback */
+    sem_t *hold;   /* not NULL: done waits for a post before it returns */
     uint64_t next; /* index that the next request must begin with */
     uint64_t n_done;
     uint64_t n_calls;
@@ -101,7 +102,8 @@ static void requests_come_back_in_order(void **state)
     struct watcher s;
     watcher_init(&s);
     struct metrics *m = metrics_create();
-    struct wal_writer *w = start(&s, must_create(&cfg), metrics_histogram(m, "t", "t", NULL, 0.001, 2, 14));
+    struct wal_writer *w =
+        start(&s, must_create(&cfg), metrics_histogram(m, "t", "t", NULL, 0.001, 2, 14));
     static struct test_request *requests[REQUESTS_MAX];
     uint64_t index = 1;
     for (unsigned i = 0; i < 2000; i++) {
@@ -175,7 +177,8 @@ static void what_gathers_is_one_batch(void **state)
     vfs_mem_destroy(&v);
 }
 
-/* Too many bytes for one sync go in several; a suffix may be replaced and the log restarted in between. */
+/* Too many bytes for one sync go in several; a suffix may be replaced and the log restarted in
+ * between. */
 static void large_and_odd_requests_keep_their_order(void **state)
 {
     (void)state;
