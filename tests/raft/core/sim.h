@@ -66,6 +66,9 @@ struct sim_options {
     uint64_t max_append_bytes;
     uint64_t max_committed_bytes;
     uint32_t max_inflight;
+    uint64_t max_inflight_bytes;
+    bool lease_reads;
+    bool no_forwarding;
 };
 
 struct sim {
