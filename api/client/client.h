@@ -87,6 +87,8 @@ MUST_CHECK enum err client_pump(struct client *c, uint32_t wait_ms);
  * At most CLIENT_PUMP_MAX clients. */
 #define CLIENT_PUMP_MAX 64u
 MUST_CHECK enum err client_pump_all(struct client *const *clients, size_t n, uint32_t wait_ms);
+/* The same up to a moment of clock_real's monotonic time, for callers that keep a pace. */
+MUST_CHECK enum err client_pump_until(struct client *const *clients, size_t n, uint64_t until_ns);
 
 /* ---- streams ---- */
 

@@ -14,10 +14,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/mem.h"
+
+#define NS_PER_MS    UINT64_C(1000000)
+#define NS_PER_S     UINT64_C(1000000000)
+#define SLEEP_MAX_NS (60 * NS_PER_S)
 
 static int hex_digit(uint8_t c)
 {
@@ -415,23 +420,23 @@ bool client_run_done(struct client *c)
     return any;
 }
 
-/* Milliseconds to sleep: until the earliest deadline of any call, at most `wait_ms`. */
-static int sleep_ms(struct client *const *clients, size_t n, uint64_t until_ms)
+/* How long to sleep: until the earliest deadline of any call, at most until `until_ns`. */
+static struct timespec sleep_time(struct client *const *clients, size_t n, uint64_t until_ns)
 {
-    uint64_t now = clock_now_ms(clock_real());
+    uint64_t now = clock_now_ns(clock_real());
     for (size_t i = 0; i < n; i++) {
-        if (clients[i]->next_deadline_ms < until_ms) {
-            until_ms = clients[i]->next_deadline_ms;
+        uint64_t deadline_ms = clients[i]->next_deadline_ms;
+        if (deadline_ms < until_ns / NS_PER_MS) {
+            until_ns = deadline_ms * NS_PER_MS;
         }
     }
-    if (until_ms <= now) {
-        return 0;
-    }
-    return until_ms - now > 60000 ? 60000 : (int)(until_ms - now);
+    uint64_t left = until_ns <= now ? 0 : until_ns - now;
+    left = left > SLEEP_MAX_NS ? SLEEP_MAX_NS : left;
+    return (struct timespec){(time_t)(left / NS_PER_S), (long)(left % NS_PER_S)};
 }
 
 /* One turn: flush all, poll, receive, expire, flush what that caused, run callbacks. */
-static enum err turn(struct client *const *clients, size_t n, uint64_t until_ms, bool *moved)
+static enum err turn(struct client *const *clients, size_t n, uint64_t until_ns, bool *moved)
 {
     struct pollfd polls[CLIENT_PUMP_MAX];
     enum err e = OK;
@@ -448,7 +453,8 @@ static enum err turn(struct client *const *clients, size_t n, uint64_t until_ms,
     if (e != OK) {
         return e;
     }
-    int ready = poll(polls, (nfds_t)n, *moved ? 0 : sleep_ms(clients, n, until_ms));
+    struct timespec wait = sleep_time(clients, n, *moved ? 0 : until_ns);
+    int ready = ppoll(polls, (nfds_t)n, &wait, NULL);
     if (ready < 0 && errno != EINTR) {
         return ERR_IO;
     }
@@ -468,24 +474,28 @@ static enum err turn(struct client *const *clients, size_t n, uint64_t until_ms,
     return e;
 }
 
-enum err client_pump_all(struct client *const *clients, size_t n, uint32_t wait_ms)
+enum err client_pump_until(struct client *const *clients, size_t n, uint64_t until_ns)
 {
     ASSERT(n > 0);
     ASSERT(n <= CLIENT_PUMP_MAX);
-    uint64_t until_ms = clock_now_ms(clock_real()) + wait_ms;
     bool moved = false;
     for (;;) {
-        enum err e = turn(clients, n, until_ms, &moved);
+        enum err e = turn(clients, n, until_ns, &moved);
         if (e != OK) {
             return e;
         }
         if (moved) {
             return OK;
         }
-        if (clock_now_ms(clock_real()) >= until_ms) {
+        if (clock_now_ns(clock_real()) >= until_ns) {
             return ERR_DEADLINE;
         }
     }
+}
+
+enum err client_pump_all(struct client *const *clients, size_t n, uint32_t wait_ms)
+{
+    return client_pump_until(clients, n, clock_now_ns(clock_real()) + wait_ms * NS_PER_MS);
 }
 
 enum err client_pump(struct client *c, uint32_t wait_ms)
