@@ -11,6 +11,21 @@
 enum { FIELD_LEASE_GRANT = 8, FIELD_LEASE_REVOKE = 9 }; /* of InternalRaftRequest */
 #define LEASE_GRANT_COST 64 /* towards the quota, etcd-v3-api.md 12.1 */
 
+#define TWO_INTS_MAX (2u * (1u + WIRE_VARINT_MAX))
+
+/* Two int64 fields, zeroes left out; returns the length. */
+static size_t put_two_ints(uint8_t out[TWO_INTS_MAX], uint32_t field1, int64_t v1, uint32_t field2, int64_t v2)
+{
+    uint8_t *p = out;
+    if (v1 != 0) {
+        p = wire_put_varint(wire_put_tag(p, field1, WIRE_VARINT), (uint64_t)v1);
+    }
+    if (v2 != 0) {
+        p = wire_put_varint(wire_put_tag(p, field2, WIRE_VARINT), (uint64_t)v2);
+    }
+    return (size_t)(p - out);
+}
+
 /* --- grant, revoke ----------------------------------------------------------------------------------------- */
 
 static void on_grant(struct grpc_call *c, struct slice bytes)
@@ -28,14 +43,11 @@ static void on_grant(struct grpc_call *c, struct slice bytes)
     if (r == NULL) {
         return;
     }
-    uint8_t encoded[2 * (1 + WIRE_VARINT_MAX)];
-    struct bytes b = {.data = encoded, .cap = sizeof(encoded)};
     while (q->id == 0) {
         q->id = (int64_t)(member_next_request_id(s->member) & INT64_MAX);
     }
-    wire_add_int(&b, 1, q->ttl);
-    wire_add_int(&b, 2, q->id);
-    request_propose(r, FIELD_LEASE_GRANT, bytes_slice(&b));
+    uint8_t encoded[TWO_INTS_MAX];
+    request_propose(r, FIELD_LEASE_GRANT, slice_of(encoded, put_two_ints(encoded, 1, q->ttl, 2, q->id)));
 }
 
 static void on_revoke(struct grpc_call *c, struct slice bytes)
@@ -169,11 +181,9 @@ static void keepalive_next(struct grpc_call *c, struct keepalive *k);
 static void keepalive_reply(struct grpc_call *c, const struct keepalive *k, int64_t id, int64_t ttl)
 {
     uint8_t head[REPLY_HEADER_MAX];
-    uint8_t body[2 * (1 + WIRE_VARINT_MAX)];
-    struct bytes b = {.data = body, .cap = sizeof(body)};
-    wire_add_int(&b, 2, id);
-    wire_add_int(&b, 3, ttl);
-    grpc_send(c, (struct slice[]){{head, reply_header(server_of(c), k->revision, head)}, bytes_slice(&b)}, 2);
+    uint8_t body[TWO_INTS_MAX];
+    size_t n = put_two_ints(body, 2, id, 3, ttl);
+    grpc_send(c, (struct slice[]){{head, reply_header(server_of(c), k->revision, head)}, {body, n}}, 2);
 }
 
 static bool call_renew(struct member *m, struct member_op *op)

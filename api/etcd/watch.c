@@ -117,21 +117,28 @@ struct response {
 
 #define RESPONSE_FIELDS_MAX 384u
 
+static uint8_t *put_uint(uint8_t *p, uint32_t field, uint64_t v)
+{
+    return v == 0 ? p : wire_put_varint(wire_put_tag(p, field, WIRE_VARINT), v);
+}
+
 /* Everything of a WatchResponse but its events. `out` has REPLY_HEADER_MAX + RESPONSE_FIELDS_MAX bytes. */
 static size_t encode_head(const struct watch_stream *s, const struct response *r, uint8_t *out)
 {
-    size_t n = reply_header(s->loop->server, r->revision, out);
-    struct bytes b = {.data = out, .len = n, .cap = REPLY_HEADER_MAX + RESPONSE_FIELDS_MAX};
-    wire_add_int(&b, WATCH_ID, r->id);
-    wire_add_bool(&b, WATCH_CREATED, r->created);
-    wire_add_bool(&b, WATCH_CANCELED, r->canceled);
-    wire_add_int(&b, WATCH_COMPACT_REVISION, r->compact_revision);
-    if (r->reason != NULL) {
-        wire_add_bytes(&b, WATCH_REASON, slice_str(r->reason));
+    size_t reason = r->reason == NULL ? 0 : strlen(r->reason);
+    ASSERT(reason + 64 <= RESPONSE_FIELDS_MAX);
+    uint8_t *p = out + reply_header(s->loop->server, r->revision, out);
+    p = put_uint(p, WATCH_ID, (uint64_t)r->id);
+    p = put_uint(p, WATCH_CREATED, r->created);
+    p = put_uint(p, WATCH_CANCELED, r->canceled);
+    p = put_uint(p, WATCH_COMPACT_REVISION, (uint64_t)r->compact_revision);
+    if (reason > 0) {
+        p = wire_put_varint(wire_put_tag(p, WATCH_REASON, WIRE_LEN), reason);
+        memcpy(p, r->reason, reason);
+        p += reason;
     }
-    wire_add_bool(&b, WATCH_FRAGMENT, r->fragment);
-    ASSERT(b.data == out);
-    return b.len;
+    p = put_uint(p, WATCH_FRAGMENT, r->fragment);
+    return (size_t)(p - out);
 }
 
 static void send_control(struct watch_stream *s, const struct response *r)
