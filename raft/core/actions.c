@@ -80,8 +80,8 @@ static void fill_log_batch(struct raft *r, struct raft_actions *out)
         r->snapshot_out = raft_snapshot_copy(l->snapshot);
         out->snapshot = r->snapshot_out;
     }
-    out->must_sync = out->n_append > 0 || r->term != r->prev_hard.term ||
-                     r->vote != r->prev_hard.vote;
+    out->must_sync =
+        out->n_append > 0 || r->term != r->prev_hard.term || r->vote != r->prev_hard.vote;
     out->log_batch =
         out->n_append > 0 || out->hard_state_changed || out->snapshot != NULL || r->after.n > 0;
     if (out->log_batch) {

@@ -110,8 +110,7 @@ static enum err make_learner(struct raft_tracker *t, uint64_t last_index, uint64
 }
 
 static enum err apply_changes(struct raft_tracker *t, uint64_t last_index,
-                              const struct raft_conf_change_single *c, size_t n,
-                              struct err_ctx *ec)
+                              const struct raft_conf_change_single *c, size_t n, struct err_ctx *ec)
 {
     for (size_t i = 0; i < n; i++) {
         enum err e = OK;
@@ -201,7 +200,8 @@ enum err raft_conf_simple(const struct raft_tracker *t, uint64_t last_index,
         return e;
     }
     if (symmetric_difference(&t->conf.voters, &next.conf.voters) > 1) {
-        return err_set(ec, ERR_INVALID, "more than one voter changed without entering joint config");
+        return err_set(ec, ERR_INVALID,
+                       "more than one voter changed without entering joint config");
     }
     e = check(&next, ec);
     if (e == OK) {

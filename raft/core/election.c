@@ -219,8 +219,7 @@ static void trace_vote(const struct raft *r, const struct raft_message *m, const
 {
     RAFT_TRACE(r, RAFT_LOG_INFO,
                "%" PRIx64 " [logterm: %" PRIu64 ", index: %" PRIu64 ", vote: %" PRIx64
-               "] %s %s %s %" PRIx64 " [logterm: %" PRIu64 ", index: %" PRIu64
-               "] at term %" PRIu64,
+               "] %s %s %s %" PRIx64 " [logterm: %" PRIu64 ", index: %" PRIu64 "] at term %" PRIu64,
                r->id, raft_log_last_term(&r->log), raft_log_last(&r->log), r->vote, what,
                raft_message_type_name(m->type), for_or_from, m->from, m->log_term, m->index,
                r->term);

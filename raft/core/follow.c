@@ -50,8 +50,7 @@ static enum err check_snapshot(const struct raft *r, const struct raft_message *
         return ERR_INVALID;
     }
     struct raft_tracker ignored;
-    return raft_conf_restore(&r->tracker, m->snapshot->index, c, &ignored, NULL) ==
-                   OK
+    return raft_conf_restore(&r->tracker, m->snapshot->index, c, &ignored, NULL) == OK
                ? OK
                : ERR_INVALID;
 }
@@ -107,8 +106,7 @@ enum err raft_check_message(const struct raft *r, const struct raft_message *m)
     if (m->type == RAFT_MSG_APP_RESP) {
         return check_acknowledged(r, m);
     }
-    if (m->type == RAFT_MSG_HEARTBEAT && m->term >= r->term &&
-        m->commit > raft_log_last(&r->log)) {
+    if (m->type == RAFT_MSG_HEARTBEAT && m->term >= r->term && m->commit > raft_log_last(&r->log)) {
         return ERR_CORRUPT;
     }
     return OK;
@@ -165,13 +163,13 @@ void raft_handle_append(struct raft *r, const struct raft_message *m)
                "%" PRIx64 " [logterm: %" PRIu64 ", index: %" PRIu64
                "] rejected MsgApp [logterm: %" PRIu64 ", index: %" PRIu64 "] from %" PRIx64,
                r->id, raft_term_of(r, m->index), m->index, m->log_term, m->index, m->from);
-    /* Name the largest index here that can match: no higher than the leader's, of no higher term. */
+    /* Name the largest index here that can match: not above the leader's, of no higher term. */
     uint64_t last = raft_log_last(l);
     struct raft_message *resp = answer(m, RAFT_MSG_APP_RESP);
     resp->index = m->index;
     resp->reject = true;
-    resp->reject_hint = raft_log_conflict_by_term(l, m->index < last ? m->index : last,
-                                                  m->log_term, &resp->log_term);
+    resp->reject_hint = raft_log_conflict_by_term(l, m->index < last ? m->index : last, m->log_term,
+                                                  &resp->log_term);
     raft_send(r, resp);
 }
 

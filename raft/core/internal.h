@@ -17,7 +17,8 @@
 enum raft_vote_result { RAFT_VOTE_PENDING = 1, RAFT_VOTE_LOST, RAFT_VOTE_WON };
 enum raft_ballot { RAFT_BALLOT_NONE, RAFT_BALLOT_NO, RAFT_BALLOT_YES };
 
-struct raft_acks { /* how a quorum asks about one voter */
+/* How a quorum asks about one voter. */
+struct raft_acks {
     const void *arg;
     bool (*acked)(const void *arg, uint64_t id, uint64_t *index); /* false: nothing known */
 };
@@ -48,7 +49,7 @@ struct raft_inflight {
     uint64_t bytes; /* of the payloads in it */
 };
 
-struct raft_window { /* appends under way, oldest first */
+struct raft_window {            /* appends under way, oldest first */
     struct raft_inflight *ring; /* owned by the tracker; grows up to `max` */
     uint32_t cap;
     uint32_t start;
@@ -57,11 +58,12 @@ struct raft_window { /* appends under way, oldest first */
 };
 
 /*  probe ──acknowledged──► replicate;  replicate ──rejected, unreachable──► probe;
- *  probe, replicate ──entries are compacted──► snapshot;  snapshot ──caught up, reported──► probe */
+ *  probe, replicate ──entries are compacted──► snapshot;  snapshot ──caught up, reported──► probe
+ */
 struct raft_progress {
     uint64_t id;
-    uint64_t match; /* the member's log is known to equal ours up to here */
-    uint64_t next;  /* the next entry to send; match < next */
+    uint64_t match;       /* the member's log is known to equal ours up to here */
+    uint64_t next;        /* the next entry to send; match < next */
     uint64_t sent_commit; /* highest commit index on its way there */
     uint64_t pending_snapshot;
     uint64_t read_ack; /* reads confirmed by its heartbeat answers, counted over the term */
@@ -143,7 +145,8 @@ void raft_conf_change_text(const struct raft_conf_change *cc, struct bytes *out)
 
 /* ---- log.c: the entries in memory ---- */
 
-struct raft_apply_batch { /* handed out, not reported applied yet */
+/* Handed out, not reported applied yet. */
+struct raft_apply_batch {
     uint64_t last;
     uint64_t entry_bytes;
     uint64_t payload_bytes;
@@ -221,13 +224,14 @@ struct raft_messages {
 enum raft_campaign_kind { RAFT_CAMPAIGN_PRE, RAFT_CAMPAIGN_ELECTION, RAFT_CAMPAIGN_TRANSFER };
 #define RAFT_TRANSFER_CONTEXT "CampaignTransfer" /* marks a vote request that ignores the lease */
 
-struct raft_read { /* a read request at the leader */
+struct raft_read {  /* a read request at the leader */
     uint64_t from;  /* RAFT_NONE or this member: answered by a raft_read_state */
     uint64_t index; /* committed when it came */
     struct buf *context;
 };
 
-struct raft_reads { /* oldest first */
+/* Oldest first. */
+struct raft_reads {
     struct raft_read *v;
     size_t head;
     size_t n;
@@ -340,7 +344,7 @@ enum err raft_lead_read(struct raft *r, const struct raft_message *m);
 void raft_release_pending_reads(struct raft *r);
 void raft_confirm_reads(struct raft *r);
 void raft_reset_reads(struct raft *r);
-/* The number that a heartbeat carries so that its answer confirms the waiting reads; false: none. */
+/* The number that a heartbeat carries so that its answer confirms what waits; false: nothing. */
 bool raft_read_position(const struct raft *r, uint64_t *out);
 void raft_add_read_state(struct raft *r, uint64_t index, struct slice context);
 void raft_reads_deinit(struct raft_reads *q);

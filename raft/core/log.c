@@ -294,8 +294,8 @@ void raft_log_hand_out(struct raft_log *l, const struct raft_entry *e, size_t n,
     add_batch(l, (struct raft_apply_batch){last, bytes, payload});
     l->applying = last;
     l->applying_bytes += bytes;
-    l->applying_paused = l->applying_bytes >= l->max_applying_bytes ||
-                         last < raft_log_appliable(l, before_durable);
+    l->applying_paused =
+        l->applying_bytes >= l->max_applying_bytes || last < raft_log_appliable(l, before_durable);
 }
 
 /* ---- durability ---- */
@@ -313,8 +313,7 @@ void raft_log_durable_to(struct raft *r, uint64_t index, uint64_t term)
     if (ours != term) {
         RAFT_TRACE(r, RAFT_LOG_INFO,
                    "entry at (index,term)=(%" PRIu64 ",%" PRIu64
-                   ") mismatched with entry at (%" PRIu64 ",%" PRIu64
-                   ") in unstable log; ignoring",
+                   ") mismatched with entry at (%" PRIu64 ",%" PRIu64 ") in unstable log; ignoring",
                    index, term, index, ours);
         return;
     }

@@ -282,8 +282,8 @@ static enum err step_candidate(struct raft *r, const struct raft_message *m)
     if (m->type == my_resp) {
         raft_handle_vote_resp(r, m);
     } else if (m->type == RAFT_MSG_PROP) {
-        RAFT_TRACE(r, RAFT_LOG_INFO,
-                   "%" PRIx64 " no leader at term %" PRIu64 "; dropping proposal", r->id, r->term);
+        RAFT_TRACE(r, RAFT_LOG_INFO, "%" PRIx64 " no leader at term %" PRIu64 "; dropping proposal",
+                   r->id, r->term);
         return ERR_NO_LEADER;
     } else if (m->type == RAFT_MSG_READ_INDEX) {
         return ERR_NO_LEADER;
@@ -313,8 +313,8 @@ static void hear_leader(struct raft *r, const struct raft_message *m)
 static enum err follow_proposal(struct raft *r, const struct raft_message *m)
 {
     if (r->leader == RAFT_NONE) {
-        RAFT_TRACE(r, RAFT_LOG_INFO,
-                   "%" PRIx64 " no leader at term %" PRIu64 "; dropping proposal", r->id, r->term);
+        RAFT_TRACE(r, RAFT_LOG_INFO, "%" PRIx64 " no leader at term %" PRIu64 "; dropping proposal",
+                   r->id, r->term);
         return ERR_NO_LEADER;
     }
     if (r->config.no_forwarding) {
@@ -335,9 +335,8 @@ static void forget_leader(struct raft *r)
         return;
     }
     if (r->leader != RAFT_NONE) {
-        RAFT_TRACE(r, RAFT_LOG_INFO,
-                   "%" PRIx64 " forgetting leader %" PRIx64 " at term %" PRIu64, r->id, r->leader,
-                   r->term);
+        RAFT_TRACE(r, RAFT_LOG_INFO, "%" PRIx64 " forgetting leader %" PRIx64 " at term %" PRIu64,
+                   r->id, r->leader, r->term);
         r->leader = RAFT_NONE;
     }
 }
@@ -345,9 +344,8 @@ static void forget_leader(struct raft *r)
 static enum err follow_request(struct raft *r, const struct raft_message *m, const char *what)
 {
     if (r->leader == RAFT_NONE) {
-        RAFT_TRACE(r, RAFT_LOG_INFO,
-                   "%" PRIx64 " no leader at term %" PRIu64 "; dropping %s msg", r->id, r->term,
-                   what);
+        RAFT_TRACE(r, RAFT_LOG_INFO, "%" PRIx64 " no leader at term %" PRIu64 "; dropping %s msg",
+                   r->id, r->term, what);
         return ERR_NO_LEADER;
     }
     forward(r, m);
@@ -402,8 +400,7 @@ static bool raise_term(struct raft *r, const struct raft_message *m)
     bool asks = m->type == RAFT_MSG_VOTE || m->type == RAFT_MSG_PRE_VOTE;
     if (asks) {
         size_t len = sizeof(RAFT_TRANSFER_CONTEXT) - 1;
-        bool force =
-            m->context_len == len && memcmp(m->context, RAFT_TRANSFER_CONTEXT, len) == 0;
+        bool force = m->context_len == len && memcmp(m->context, RAFT_TRANSFER_CONTEXT, len) == 0;
         bool in_lease = r->config.check_quorum && r->leader != RAFT_NONE &&
                         r->election_elapsed < r->config.election_ticks;
         if (!force && in_lease) {
@@ -422,8 +419,8 @@ static bool raise_term(struct raft *r, const struct raft_message *m)
         return true;
     }
     RAFT_TRACE(r, RAFT_LOG_INFO,
-               "%" PRIx64 " [term: %" PRIu64 "] received a %s message with higher term from %" PRIx64
-               " [term: %" PRIu64 "]",
+               "%" PRIx64 " [term: %" PRIu64
+               "] received a %s message with higher term from %" PRIx64 " [term: %" PRIu64 "]",
                r->id, r->term, raft_message_type_name(m->type), m->from, m->term);
     bool from_leader =
         m->type == RAFT_MSG_APP || m->type == RAFT_MSG_HEARTBEAT || m->type == RAFT_MSG_SNAP;
@@ -434,8 +431,7 @@ static bool raise_term(struct raft *r, const struct raft_message *m)
 static void answer_lower_term(struct raft *r, const struct raft_message *m)
 {
     bool from_leader = m->type == RAFT_MSG_APP || m->type == RAFT_MSG_HEARTBEAT;
-    if (from_leader &&
-        (r->config.check_quorum || r->config.pre_vote || r->lost_index != 0)) {
+    if (from_leader && (r->config.check_quorum || r->config.pre_vote || r->lost_index != 0)) {
         /* That leader cannot be raised to our term by a vote request, for its followers hold to
          * their lease, or we must not ask for votes; this answer does it. */
         struct raft_message *resp = raft_message_create(RAFT_MSG_APP_RESP, 0);
@@ -574,8 +570,8 @@ void raft_leave_joint(struct raft *r)
     raft_conf_text(&r->tracker.conf, &text);
     if (result == OK) {
         RAFT_TRACE(r, RAFT_LOG_INFO,
-                   "initiating automatic transition out of joint configuration %.*s",
-                   (int)text.len, (const char *)text.data);
+                   "initiating automatic transition out of joint configuration %.*s", (int)text.len,
+                   (const char *)text.data);
     } else {
         RAFT_TRACE(r, RAFT_LOG_DEBUG,
                    "not initiating automatic transition out of joint configuration %.*s: raft "

@@ -42,25 +42,27 @@
 
 #define RAFT_MEMBERS_MAX 64u       /* voters, outgoing voters and learners; over: ERR_LIMIT */
 #define RAFT_CONTEXT_BYTES_MAX 64u /* of a message; etcd's are 8 (reads) or 16 (transfer) */
-#define RAFT_READS_MAX 4096u       /* reads waiting at a leader; over: ERR_BUSY, asked again later */
-#define RAFT_MESSAGE_ENTRIES_MAX 65536u   /* entries of one append; more go in the next */
-#define RAFT_APPEND_BYTES 1048576u        /* etcd's limit of one append message */
-#define RAFT_INFLIGHT 512u                /* etcd's limit of appends under way to one follower */
-#define RAFT_COMMITTED_BYTES 67108864u    /* handed out and not yet reported applied */
+#define RAFT_READS_MAX 4096u /* reads waiting at a leader; over: ERR_BUSY, asked again later */
+#define RAFT_MESSAGE_ENTRIES_MAX 65536u /* entries of one append; more go in the next */
+#define RAFT_APPEND_BYTES 1048576u      /* etcd's limit of one append message */
+#define RAFT_INFLIGHT 512u              /* etcd's limit of appends under way to one follower */
+#define RAFT_COMMITTED_BYTES 67108864u  /* handed out and not yet reported applied */
 
 /* ---- values ---- */
 
-#define RAFT_NONE 0u                   /* no member */
-#define RAFT_LOCAL_APPEND UINT64_MAX   /* `from` of messages that the log's completion feeds back */
+#define RAFT_NONE 0u                 /* no member */
+#define RAFT_LOCAL_APPEND UINT64_MAX /* `from` of messages that the log's completion feeds back */
 #define RAFT_LOCAL_APPLY (UINT64_MAX - 1u)
 
-enum raft_entry_type { /* raftpb.EntryType */
+/* raftpb.EntryType */
+enum raft_entry_type {
     RAFT_ENTRY_NORMAL = 0,
     RAFT_ENTRY_CONF_CHANGE = 1,    /* data is a raftpb.ConfChange */
     RAFT_ENTRY_CONF_CHANGE_V2 = 2, /* data is a raftpb.ConfChangeV2 */
 };
 
-enum raft_message_type { /* raftpb.MessageType */
+/* raftpb.MessageType */
+enum raft_message_type {
     RAFT_MSG_HUP = 0,
     RAFT_MSG_BEAT = 1,
     RAFT_MSG_PROP = 2,
@@ -102,12 +104,14 @@ struct raft_hard_state {
     uint64_t commit;
 };
 
-struct raft_ids { /* ascending, each once */
+/* Ascending, each once. */
+struct raft_ids {
     size_t n;
     uint64_t id[RAFT_MEMBERS_MAX];
 };
 
-struct raft_conf_state { /* raftpb.ConfState */
+/* raftpb.ConfState */
+struct raft_conf_state {
     struct raft_ids voters;
     struct raft_ids learners;
     struct raft_ids voters_outgoing;
@@ -115,7 +119,8 @@ struct raft_conf_state { /* raftpb.ConfState */
     bool auto_leave;
 };
 
-struct raft_snapshot { /* raftpb.Snapshot */
+/* raftpb.Snapshot */
+struct raft_snapshot {
     uint64_t index;
     uint64_t term;
     struct raft_conf_state conf;
@@ -161,14 +166,16 @@ size_t raft_entry_bytes(const struct raft_entry *e);
 
 /* ---- configuration changes ---- */
 
-enum raft_conf_change_type { /* raftpb.ConfChangeType */
+/* raftpb.ConfChangeType */
+enum raft_conf_change_type {
     RAFT_CONF_ADD_NODE = 0,
     RAFT_CONF_REMOVE_NODE = 1,
     RAFT_CONF_UPDATE_NODE = 2,
     RAFT_CONF_ADD_LEARNER = 3,
 };
 
-enum raft_conf_transition { /* raftpb.ConfChangeTransition */
+/* raftpb.ConfChangeTransition */
+enum raft_conf_transition {
     RAFT_TRANSITION_AUTO = 0,
     RAFT_TRANSITION_JOINT_IMPLICIT = 1,
     RAFT_TRANSITION_JOINT_EXPLICIT = 2,
@@ -202,29 +209,31 @@ struct buf *raft_conf_change_encode(const struct raft_conf_change *cc);
 enum raft_log_level { RAFT_LOG_DEBUG, RAFT_LOG_INFO, RAFT_LOG_WARN, RAFT_LOG_ERROR };
 
 struct raft_config {
-    uint64_t id;                  /* not 0, not one of RAFT_LOCAL_* */
-    uint32_t election_ticks;      /* more than heartbeat_ticks; the timeout is drawn from [n, 2n-1] */
-    uint32_t heartbeat_ticks;     /* at least 1 */
-    uint64_t max_append_bytes;    /* of entries in one message, though at least one entry; RAFT_APPEND_BYTES */
-    uint64_t max_committed_bytes; /* handed out at once, though at least one entry; 0: RAFT_COMMITTED_BYTES */
+    uint64_t id;               /* not 0, not one of RAFT_LOCAL_* */
+    uint32_t election_ticks;   /* more than heartbeat_ticks; the timeout is drawn from [n, 2n-1] */
+    uint32_t heartbeat_ticks;  /* at least 1 */
+    uint64_t max_append_bytes; /* of entries in one message, though at least one entry;
+                                  RAFT_APPEND_BYTES */
+    uint64_t max_committed_bytes;   /* handed out at once, though at least one entry; 0:
+                                       RAFT_COMMITTED_BYTES */
     uint64_t max_uncommitted_bytes; /* of a leader's proposals, though at least one; 0: no limit */
-    uint32_t max_inflight;        /* append messages to one follower; RAFT_INFLIGHT */
-    uint64_t max_inflight_bytes;  /* 0: no limit */
+    uint32_t max_inflight;          /* append messages to one follower; RAFT_INFLIGHT */
+    uint64_t max_inflight_bytes;    /* 0: no limit */
     bool pre_vote;
     bool check_quorum;
-    bool lease_reads;             /* answer reads from the leader's lease; needs check_quorum */
-    bool no_forwarding;           /* a follower refuses proposals instead of forwarding them */
-    bool no_conf_validation;      /* a leader does not check proposed conf changes */
-    bool step_down_on_removal;    /* a leader that is removed or demoted becomes a follower */
-    bool apply_before_durable;    /* hand out committed entries that the own log does not hold yet */
-    uint64_t seed;                /* of the election timeouts */
+    bool lease_reads;          /* answer reads from the leader's lease; needs check_quorum */
+    bool no_forwarding;        /* a follower refuses proposals instead of forwarding them */
+    bool no_conf_validation;   /* a leader does not check proposed conf changes */
+    bool step_down_on_removal; /* a leader that is removed or demoted becomes a follower */
+    bool apply_before_durable; /* hand out committed entries that the own log does not hold yet */
+    uint64_t seed;             /* of the election timeouts */
 
     /* What was durable when the member last stopped; borrowed for the call, entries are ref'd. */
     struct raft_hard_state hard_state; /* all zero for a new member */
-    uint64_t snapshot_index;      /* everything up to here is in the state machine; 0: none */
+    uint64_t snapshot_index;           /* everything up to here is in the state machine; 0: none */
     uint64_t snapshot_term;
-    struct raft_conf_state conf;  /* as of `applied` */
-    uint64_t applied;             /* at least snapshot_index; the state machine holds it. 0: snapshot_index */
+    struct raft_conf_state conf; /* as of `applied` */
+    uint64_t applied; /* at least snapshot_index; the state machine holds it. 0: snapshot_index */
     const struct raft_entry *entries; /* snapshot_index + 1 and on, without a gap */
     size_t n_entries;
 
@@ -267,8 +276,9 @@ MUST_CHECK enum err raft_propose(struct raft *r, const struct raft_entry *entrie
 /* A message from a peer, or one of our own `after`. Borrowed; what is kept is ref'd.
  * ERR_PERM: a type that no peer may send. ERR_NOT_FOUND: an answer from somebody who is not in
  * the configuration. ERR_INVALID: malformed. ERR_BUSY: a full queue (reads). ERR_NO_LEADER: a
- * forwarded proposal met no leader. ERR_CORRUPT: the message contradicts what is committed here, or counts on entries that this log once
- * acknowledged and no longer holds; nothing was changed, and the member must look at its log. */
+ * forwarded proposal met no leader. ERR_CORRUPT: the message contradicts what is committed here, or
+ * counts on entries that this log once acknowledged and no longer holds; nothing was changed, and
+ * the member must look at its log. */
 MUST_CHECK enum err raft_receive(struct raft *r, const struct raft_message *m);
 
 /* Ask for a linearizable read point. The answer comes as a raft_read_state with this context (1 to
@@ -342,8 +352,9 @@ struct raft_actions {
     struct raft_hard_state hard_state;
     const struct raft_entry *append; /* replaces whatever the log holds from append[0].index on */
     size_t n_append;
-    const struct raft_snapshot *snapshot; /* install: state machine, then log, start again behind it */
-    struct raft_message **after;          /* see the top of this file */
+    const struct raft_snapshot
+        *snapshot;               /* install: state machine, then log, start again behind it */
+    struct raft_message **after; /* see the top of this file */
     size_t n_after;
 
     const struct raft_entry *committed; /* to be applied, in order */
@@ -364,7 +375,7 @@ struct raft_status {
     uint64_t leader;
     enum raft_role role;
     bool is_learner;
-    bool suspect; /* see raft_suspect */
+    bool suspect;        /* see raft_suspect */
     uint64_t transferee; /* leadership is on its way to; RAFT_NONE: nobody */
     uint64_t applied;
     uint64_t first_index; /* of the entries in memory; last_index + 1 when there is none */

@@ -120,8 +120,7 @@ static void wait_for_quorum(struct raft *r, const struct raft_message *m)
 
 enum err raft_lead_read(struct raft *r, const struct raft_message *m)
 {
-    if (raft_tracker_is_singleton(&r->tracker) &&
-        raft_ids_has(&r->tracker.conf.voters, r->id)) {
+    if (raft_tracker_is_singleton(&r->tracker) && raft_ids_has(&r->tracker.conf.voters, r->id)) {
         if (committed_in_term(r)) {
             respond(r, m->from, r->log.committed, m->entries[0].data);
             return OK;
@@ -147,8 +146,8 @@ void raft_release_pending_reads(struct raft *r)
         return;
     }
     bool round = false;
-    bool alone = raft_tracker_is_singleton(&r->tracker) &&
-                 raft_ids_has(&r->tracker.conf.voters, r->id);
+    bool alone =
+        raft_tracker_is_singleton(&r->tracker) && raft_ids_has(&r->tracker.conf.voters, r->id);
     while (r->pending_reads.n > 0) {
         struct raft_read read = pop(&r->pending_reads);
         if (r->config.lease_reads || alone) {

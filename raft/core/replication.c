@@ -1,8 +1,8 @@
 /* replication.c - the leader's side: proposals, appends, snapshots, heartbeats, commit, transfer.
  *
  * The leader counts its own log like everybody else's: a proposal is sent to the followers at once,
- * and acknowledged by the leader when its own log reports it durable (an answer to itself that waits
- * among `after`). An index is committed when a majority has it and its entry is of this term
+ * and acknowledged by the leader when its own log reports it durable (an answer to itself that
+ * waits among `after`). An index is committed when a majority has it and its entry is of this term
  * (thesis, 3.6.2).
  */
 #include <inttypes.h>
@@ -100,9 +100,8 @@ static enum err admit_conf_changes(struct raft *r, struct raft_entry *e, size_t 
             return ERR_INVALID;
         }
         char text[128];
-        const char *why = r->config.no_conf_validation
-                              ? NULL
-                              : conf_change_refused(r, &cc, text, sizeof(text));
+        const char *why =
+            r->config.no_conf_validation ? NULL : conf_change_refused(r, &cc, text, sizeof(text));
         if (why != NULL) {
             trace_refused(r, &cc, why);
             e[i] = (struct raft_entry){.type = RAFT_ENTRY_NORMAL};
@@ -277,8 +276,8 @@ static void send_timeout_now(struct raft *r, uint64_t to)
 }
 
 /* The follower names the place where its log may match ours: an index and the term it has there.
- * Below it, an index of ours with a higher term than that cannot match, for terms only rise within a
- * log; so the probe skips to the first one that can. */
+ * Below it, an index of ours with a higher term than that cannot match, for terms only rise within
+ * a log; so the probe skips to the first one that can. */
 static void handle_rejection(struct raft *r, struct raft_progress *p, const struct raft_message *m)
 {
     RAFT_TRACE(r, RAFT_LOG_DEBUG,
@@ -412,8 +411,8 @@ void raft_handle_unreachable(struct raft *r, struct raft_progress *p)
 void raft_handle_transfer(struct raft *r, struct raft_progress *p)
 {
     if (p->is_learner) {
-        RAFT_TRACE(r, RAFT_LOG_DEBUG,
-                   "%" PRIx64 " is learner. Ignored transferring leadership", r->id);
+        RAFT_TRACE(r, RAFT_LOG_DEBUG, "%" PRIx64 " is learner. Ignored transferring leadership",
+                   r->id);
         return;
     }
     if (r->transferee != RAFT_NONE) {
@@ -425,7 +424,8 @@ void raft_handle_transfer(struct raft *r, struct raft_progress *p)
             return;
         }
         RAFT_TRACE(r, RAFT_LOG_INFO,
-                   "%" PRIx64 " [term %" PRIu64 "] abort previous transferring leadership to %" PRIx64,
+                   "%" PRIx64 " [term %" PRIu64
+                   "] abort previous transferring leadership to %" PRIx64,
                    r->id, r->term, r->transferee);
         r->transferee = RAFT_NONE;
     }

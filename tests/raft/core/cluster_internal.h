@@ -1,4 +1,5 @@
-/* cluster_internal.h - what cluster.c (members, log, network) and cluster_script.c (commands) share. */
+/* cluster_internal.h - what cluster.c (members, log, network) and cluster_script.c (commands)
+ * share. */
 #ifndef TESTS_RAFT_CORE_CLUSTER_INTERNAL_H
 #define TESTS_RAFT_CORE_CLUSTER_INTERNAL_H
 

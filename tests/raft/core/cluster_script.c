@@ -262,8 +262,8 @@ static bool stabilize_once(struct cluster *c, const struct indexes *who)
                        "processing append thread", cluster_append_work);
     }
     for (size_t k = 0; k < who->n; k++) {
-        busy |= finish(c, who->i[k], &c->members[who->i[k]]->apply_work,
-                       "processing apply thread", cluster_apply_work);
+        busy |= finish(c, who->i[k], &c->members[who->i[k]]->apply_work, "processing apply thread",
+                       cluster_apply_work);
     }
     return busy;
 }

@@ -41,8 +41,8 @@ void describe_parse_changes(const char *text, struct raft_conf_change *cc)
         char *end = NULL;
         uint64_t node = strtoull(p + 1, &end, 10);
         ASSERT(letter != NULL && end != p + 1 && cc->n_changes < RAFT_MEMBERS_MAX);
-        cc->changes[cc->n_changes++] = (struct raft_conf_change_single){
-            (enum raft_conf_change_type)(letter - letters), node};
+        cc->changes[cc->n_changes++] =
+            (struct raft_conf_change_single){(enum raft_conf_change_type)(letter - letters), node};
         p = end;
     }
 }

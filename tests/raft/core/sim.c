@@ -477,13 +477,11 @@ enum err sim_read(struct sim *s, struct sim_member *m)
 static void random_conf_change(struct sim *s, struct sim_member *m)
 {
     struct raft_conf_change cc = {0};
-    static const enum raft_conf_change_type types[] = {RAFT_CONF_ADD_NODE, RAFT_CONF_ADD_NODE,
-                                                       RAFT_CONF_REMOVE_NODE,
-                                                       RAFT_CONF_ADD_LEARNER};
+    static const enum raft_conf_change_type types[] = {
+        RAFT_CONF_ADD_NODE, RAFT_CONF_ADD_NODE, RAFT_CONF_REMOVE_NODE, RAFT_CONF_ADD_LEARNER};
     cc.v1 = sim_random(s, 2) == 0;
     cc.n_changes = cc.v1 ? 1 : (size_t)sim_random(s, 4);
-    cc.transition = cc.v1 ? RAFT_TRANSITION_AUTO
-                          : (enum raft_conf_transition)sim_random(s, 3);
+    cc.transition = cc.v1 ? RAFT_TRANSITION_AUTO : (enum raft_conf_transition)sim_random(s, 3);
     for (size_t i = 0; i < cc.n_changes; i++) {
         cc.changes[i].type = types[sim_random(s, ARRAY_LEN(types))];
         cc.changes[i].node = 1 + sim_random(s, s->options.n_members);
@@ -509,7 +507,8 @@ static bool deliver(struct sim *s, const struct raft_message *m)
     return true;
 }
 
-/* What the links of a shell tell raft: the fate of every snapshot, and of appends when it is bad. */
+/* What the links of a shell tell raft: the fate of every snapshot, and of appends when it is bad.
+ */
 static void deliver_and_report(struct sim *s, const struct raft_message *m, bool lose)
 {
     bool delivered = !lose && deliver(s, m);
@@ -536,8 +535,7 @@ static void deliver_random(struct sim *s, uint64_t loss_percent)
     bool twice = sim_random(s, 50) == 0;
     if (!twice) {
         s->n_network--;
-        memmove(&s->network[at], &s->network[at + 1],
-                (s->n_network - at) * sizeof(s->network[0]));
+        memmove(&s->network[at], &s->network[at + 1], (s->n_network - at) * sizeof(s->network[0]));
     }
     deliver_and_report(s, m, sim_random(s, 100) < loss_percent);
     if (!twice) {
@@ -684,8 +682,8 @@ bool sim_trapped(struct sim *s)
         struct raft_status st;
         raft_status(m->raft, &st);
         lost = lost || st.suspect;
-        bool can_lead = raft_ids_has(&m->conf.voters, m->id) ||
-                        raft_ids_has(&m->conf.voters_outgoing, m->id);
+        bool can_lead =
+            raft_ids_has(&m->conf.voters, m->id) || raft_ids_has(&m->conf.voters_outgoing, m->id);
         if (st.last_term > term[can_lead] ||
             (st.last_term == term[can_lead] && st.last_index > index[can_lead])) {
             term[can_lead] = st.last_term;

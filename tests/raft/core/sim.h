@@ -1,13 +1,11 @@
 /* sim.h - whole clusters of raft cores on a simulated network and disk, from one seed.
  *
- * What        Members with a log that becomes durable batch by batch, a state machine that is stored
- *             now and then, a network that delays, reorders, doubles and loses messages, and
- *             crashes that forget whatever was not durable. After each step it is checked that no
- *             term has two leaders, that all members apply the same entry at an index, that
- *             nothing applied is ever lost or changed, and that reads see all that was applied
- *             anywhere when they were asked for.
- * Callers     test_random.c, test_single.c.
- * Thread      one.
+ * What        Members with a log that becomes durable batch by batch, a state machine that is
+ * stored now and then, a network that delays, reorders, doubles and loses messages, and crashes
+ * that forget whatever was not durable. After each step it is checked that no term has two leaders,
+ * that all members apply the same entry at an index, that nothing applied is ever lost or changed,
+ * and that reads see all that was applied anywhere when they were asked for. Callers test_random.c,
+ * test_single.c. Thread      one.
  */
 #ifndef TESTS_RAFT_CORE_SIM_H
 #define TESTS_RAFT_CORE_SIM_H
@@ -15,9 +13,9 @@
 #include "raft/core/raft.h"
 
 #define SIM_MEMBERS_MAX 7u
-#define SIM_NETWORK_MAX 4096u /* messages under way; more are lost, but no snapshots */
+#define SIM_NETWORK_MAX 4096u  /* messages under way; more are lost, but no snapshots */
 #define SIM_SNAPSHOTS_MAX 256u /* above that */
-#define SIM_BATCHES_MAX 256u  /* batches under way to one log; more and the member waits */
+#define SIM_BATCHES_MAX 256u   /* batches under way to one log; more and the member waits */
 #define SIM_INDEX_MAX 65536u
 
 struct sim_batch {

@@ -30,9 +30,9 @@ static struct sim_member *begin(const struct sim_options *options, struct sim **
     return sim_leader(*s);
 }
 
-static struct sim_member *other(struct sim *s, const struct sim_member *not)
+static struct sim_member *other(struct sim *s, const struct sim_member * not )
 {
-    return &s->members[not->id == 1 ? 1 : 0];
+    return &s->members[not ->id == 1 ? 1 : 0];
 }
 
 static size_t waiting(const struct sim *s, enum raft_message_type type, uint64_t to)

@@ -85,10 +85,10 @@ static void random_events_break_no_promise(void **state)
     }
     (void)fprintf(stderr,
                   "%" PRIu64 " seeds: %" PRIu64 " entries, %" PRIu64 " elections, %" PRIu64
-                  " snapshots, %" PRIu64 " crashes, %" PRIu64
-                  " losses, %" PRIu64 " conf changes, %" PRIu64 " reads, %" PRIu64 " trapped\n",
-                  n, t.applied, t.elections, t.snapshots, t.crashes, t.losses, t.conf_changes, t.reads,
-                  t.trapped);
+                  " snapshots, %" PRIu64 " crashes, %" PRIu64 " losses, %" PRIu64
+                  " conf changes, %" PRIu64 " reads, %" PRIu64 " trapped\n",
+                  n, t.applied, t.elections, t.snapshots, t.crashes, t.losses, t.conf_changes,
+                  t.reads, t.trapped);
     if (one == NULL) { /* the simulation reaches what it is there for */
         assert_true(t.applied > n * 50 && t.elections > n && t.crashes > n && t.reads > n);
         assert_true(t.trapped <= n / 10);

@@ -30,8 +30,10 @@ static struct raft_config config_of(const struct raft_entry *entries, size_t n)
     return config;
 }
 
-static const struct raft_entry four[] = {
-    {.index = 1, .term = 1}, {.index = 2, .term = 1}, {.index = 3, .term = 2}, {.index = 4, .term = 3}};
+static const struct raft_entry four[] = {{.index = 1, .term = 1},
+                                         {.index = 2, .term = 1},
+                                         {.index = 3, .term = 2},
+                                         {.index = 4, .term = 3}};
 
 static void starts_that_cannot_be_are_refused(void **state)
 {
@@ -97,22 +99,60 @@ static void bad_messages_change_nothing(void **state)
         struct raft_message m;
         enum err want;
     } rows[] = {
-        {"an unknown type", {.type = (enum raft_message_type)99, .from = 2, .term = 3}, ERR_INVALID},
+        {"an unknown type",
+         {.type = (enum raft_message_type)99, .from = 2, .term = 3},
+         ERR_INVALID},
         {"a peer may not make us campaign", {.type = RAFT_MSG_HUP, .from = 2}, ERR_PERM},
-        {"nor report for our log", {.type = RAFT_MSG_STORAGE_APPEND_RESP, .from = 2, .term = 3}, ERR_PERM},
+        {"nor report for our log",
+         {.type = RAFT_MSG_STORAGE_APPEND_RESP, .from = 2, .term = 3},
+         ERR_PERM},
         {"nor make us forget", {.type = RAFT_MSG_FORGET_LEADER, .from = 2}, ERR_PERM},
-        {"answers come from members", {.type = RAFT_MSG_APP_RESP, .from = 9, .term = 3}, ERR_NOT_FOUND},
+        {"answers come from members",
+         {.type = RAFT_MSG_APP_RESP, .from = 9, .term = 3},
+         ERR_NOT_FOUND},
         {"a term is needed", {.type = RAFT_MSG_APP, .from = 2}, ERR_INVALID},
-        {"a proposal has none", {.type = RAFT_MSG_PROP, .from = 2, .term = 3, .n_entries = 1, .entries = far}, ERR_INVALID},
+        {"a proposal has none",
+         {.type = RAFT_MSG_PROP, .from = 2, .term = 3, .n_entries = 1, .entries = far},
+         ERR_INVALID},
         {"a proposal is of something", {.type = RAFT_MSG_PROP, .from = 2}, ERR_INVALID},
         {"a read has a context", {.type = RAFT_MSG_READ_INDEX, .from = 2}, ERR_INVALID},
-        {"entries follow each other", {.type = RAFT_MSG_APP, .from = 2, .term = 3, .index = 4, .log_term = 3, .n_entries = 1, .entries = far}, ERR_INVALID},
-        {"no entry is of a later term than its leader", {.type = RAFT_MSG_APP, .from = 2, .term = 3, .index = 4, .log_term = 3, .n_entries = 1, .entries = newer}, ERR_INVALID},
-        {"entries have a known type", {.type = RAFT_MSG_APP, .from = 2, .term = 3, .index = 4, .log_term = 3, .n_entries = 1, .entries = typed}, ERR_INVALID},
+        {"entries follow each other",
+         {.type = RAFT_MSG_APP,
+          .from = 2,
+          .term = 3,
+          .index = 4,
+          .log_term = 3,
+          .n_entries = 1,
+          .entries = far},
+         ERR_INVALID},
+        {"no entry is of a later term than its leader",
+         {.type = RAFT_MSG_APP,
+          .from = 2,
+          .term = 3,
+          .index = 4,
+          .log_term = 3,
+          .n_entries = 1,
+          .entries = newer},
+         ERR_INVALID},
+        {"entries have a known type",
+         {.type = RAFT_MSG_APP,
+          .from = 2,
+          .term = 3,
+          .index = 4,
+          .log_term = 3,
+          .n_entries = 1,
+          .entries = typed},
+         ERR_INVALID},
         {"a snapshot message has one", {.type = RAFT_MSG_SNAP, .from = 2, .term = 3}, ERR_INVALID},
-        {"a configuration holds together", {.type = RAFT_MSG_SNAP, .from = 2, .term = 3, .snapshot = &overlap}, ERR_INVALID},
-        {"a heartbeat counts on entries we lost", {.type = RAFT_MSG_HEARTBEAT, .from = 2, .term = 3, .commit = 9}, ERR_CORRUPT},
-        {"the same from a later term", {.type = RAFT_MSG_HEARTBEAT, .from = 2, .term = 4, .commit = 9}, ERR_CORRUPT},
+        {"a configuration holds together",
+         {.type = RAFT_MSG_SNAP, .from = 2, .term = 3, .snapshot = &overlap},
+         ERR_INVALID},
+        {"a heartbeat counts on entries we lost",
+         {.type = RAFT_MSG_HEARTBEAT, .from = 2, .term = 3, .commit = 9},
+         ERR_CORRUPT},
+        {"the same from a later term",
+         {.type = RAFT_MSG_HEARTBEAT, .from = 2, .term = 4, .commit = 9},
+         ERR_CORRUPT},
     };
     struct raft_config config = config_of(four, ARRAY_LEN(four));
     struct raft *r = NULL;
@@ -147,7 +187,8 @@ static void a_leader_does_not_believe_in_entries_it_never_had(void **state)
     ack.index = 5;
     assert_int_equal(raft_receive(r, &ack), OK);
     /* A proposed change that cannot be read is refused, whoever forwards it. */
-    struct raft_entry junk = {.type = RAFT_ENTRY_CONF_CHANGE_V2, .data = buf_copy(slice_str("\x0a"))};
+    struct raft_entry junk = {.type = RAFT_ENTRY_CONF_CHANGE_V2,
+                              .data = buf_copy(slice_str("\x0a"))};
     struct raft_message prop = {.type = RAFT_MSG_PROP, .from = 2, .n_entries = 1, .entries = &junk};
     assert_int_equal(raft_receive(r, &prop), ERR_INVALID);
     buf_unref(&junk.data);
@@ -186,8 +227,8 @@ static void conf_changes_are_encoded_as_etcd_does(void **state)
                                   .n_changes = 1,
                                   .changes = {{RAFT_CONF_ADD_LEARNER, 5}},
                                   .context = slice_str("ctx")};
-    static const uint8_t v1_bytes[] = {0x08, 0xac, 0x02, 0x10, 0x03, 0x18, 0x05,
-                                       0x22, 0x03, 'c',  't',  'x'};
+    static const uint8_t v1_bytes[] = {0x08, 0xac, 0x02, 0x10, 0x03, 0x18,
+                                       0x05, 0x22, 0x03, 'c',  't',  'x'};
     struct raft_conf_change v2 = {.transition = RAFT_TRANSITION_JOINT_EXPLICIT,
                                   .n_changes = 2,
                                   .changes = {{RAFT_CONF_ADD_NODE, 1}, {RAFT_CONF_REMOVE_NODE, 2}}};
@@ -225,8 +266,8 @@ static void conf_changes_are_encoded_as_etcd_does(void **state)
                      ERR_INVALID);
     assert_int_equal(
         raft_conf_change_decode(RAFT_ENTRY_CONF_CHANGE_V2, slice_of(unknown_field, 2), &cc), OK);
-    assert_int_equal(raft_conf_change_decode(RAFT_ENTRY_CONF_CHANGE_V2, (struct slice){NULL, 0}, &cc),
-                     OK);
+    assert_int_equal(
+        raft_conf_change_decode(RAFT_ENTRY_CONF_CHANGE_V2, (struct slice){NULL, 0}, &cc), OK);
     assert_int_equal(cc.n_changes, 0);
 }
 

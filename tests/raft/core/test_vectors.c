@@ -1,4 +1,5 @@
-/* test_vectors.c - etcd-io/raft's own scripts, replayed: every line of every trace must be equal. */
+/* test_vectors.c - etcd-io/raft's own scripts, replayed: every line of every trace must be equal.
+ */
 #include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
