@@ -161,17 +161,77 @@ static void an_empty_index(void **state)
     index_destroy(&x);
 }
 
+/* --- leaves whose keys share much ---------------------------------------------------------------------------- */
+
+#define SHARED_BYTES 500u
+
+struct stranger {
+    const char *name;
+    size_t shared; /* bytes in common with the others */
+    const char *rest;
+};
+
+static const struct stranger strangers[] = {
+    {"a key before all that shares nothing", 0, "a"},
+    {"a key behind all that shares nothing", 0, "z"},
+    {"a key before all that shares half", SHARED_BYTES / 2, "a"},
+    {"a key behind all that shares half", SHARED_BYTES / 2, "z"},
+    {"a prefix of all", SHARED_BYTES / 2, ""},
+    {"just the common prefix", SHARED_BYTES, ""},
+};
+
+/* With the stranger's prefix the leaf's keys would need ten leaves. */
+static void a_stranger_comes(void **state)
+{
+    const struct stranger *row = *state;
+    struct index *x = index_create();
+    struct bytes key = {0};
+    int64_t main = 1;
+    struct key_version v;
+    for (uint32_t n = 0; n < 2000; n++) {
+        memset(bytes_reserve(&key, SHARED_BYTES), 'p', SHARED_BYTES);
+        key.len = SHARED_BYTES;
+        bytes_printf(&key, "%05u", n * 7919u % 2000u);
+        v = put_at(++main);
+        index_put(x, bytes_slice(&key), &v);
+        if (n % 100 == 80) {
+            key.len = row->shared;
+            bytes_add_str(&key, row->rest);
+            if (n > 100) {
+                bytes_printf(&key, "-%u", n);
+            }
+            v = put_at(++main);
+            index_put(x, bytes_slice(&key), &v);
+            index_check(x);
+            assert_true(index_get(x, bytes_slice(&key), INDEX_LATEST, &v));
+        }
+    }
+    index_check(x);
+    assert_int_equal(index_count(x, no_bound, no_bound, INDEX_LATEST), 2020);
+    bytes_deinit(&key);
+    index_destroy(&x);
+}
+
 /* --- memory given back ------------------------------------------------------------------------------------------ */
 
 #define MANY 200000u
 #define LOG_BYTES_MAX (5u << 20) /* the log of creations and deletions may stay */
 
-static void key_name(char out[48], uint64_t i)
+static void ascending_name(char *out, uint64_t i)
+{
+    (void)snprintf(out, 48, "/registry/pods/default/%016llx-", (unsigned long long)i);
+}
+
+static void random_name(char *out, uint64_t i)
 {
     uint64_t z = (i + 1) * 0x9e3779b97f4a7c15u;
     z = (z ^ (z >> 29)) * 0xbf58476d1ce4e5b9u; /* both steps can be undone: names differ */
     (void)snprintf(out, 48, "/registry/pods/default/%016llx-", (unsigned long long)(z ^ (z >> 32)));
 }
+
+/* How names are made: by pointers to these. */
+static void (*const ascending)(char *, uint64_t) = ascending_name;
+static void (*const random_order)(char *, uint64_t) = random_name;
 
 static void compact_to(struct index *x, int64_t c)
 {
@@ -180,9 +240,17 @@ static void compact_to(struct index *x, int64_t c)
     }
 }
 
+/* More creations than the log holds: counts at any revision are right all the same. */
+static void assert_counts(const struct index *x)
+{
+    for (int64_t at = 1; at <= (int64_t)MANY + 1; at += MANY / 40) {
+        assert_int_equal(index_count(x, no_bound, no_bound, at), at - 1);
+    }
+}
+
 static void deleted_keys_give_their_memory_back(void **state)
 {
-    (void)state;
+    void (*key_name)(char *, uint64_t) = *(void (**)(char *, uint64_t))*state;
     struct index *x = index_create();
     uint64_t empty = index_stats(x).bytes;
     int64_t main = 1;
@@ -192,6 +260,8 @@ static void deleted_keys_give_their_memory_back(void **state)
         struct key_version v = put_at(++main);
         index_put(x, slice_str(name), &v);
     }
+    index_check(x);
+    assert_counts(x);
     for (uint64_t i = 0; i < MANY; i++) {
         key_name(name, i);
         if (i % 10 != 0) {
@@ -303,7 +373,7 @@ static void figures(void **state)
     b.keys = xalloc((size_t)BENCH_KEYS * BENCH_KEY_BYTES);
     for (uint64_t i = 0; i < BENCH_KEYS; i++) {
         char name[48];
-        key_name(name, i);
+        random_name(name, i);
         memcpy(b.keys[i], name, BENCH_KEY_BYTES);
     }
     uint64_t empty = index_stats(b.x).bytes;
@@ -327,7 +397,7 @@ static void figures(void **state)
 
 int main(void)
 {
-    struct CMUnitTest tests[ARRAY_LEN(compactions) + ARRAY_LEN(ranges) + 3];
+    struct CMUnitTest tests[ARRAY_LEN(compactions) + ARRAY_LEN(ranges) + ARRAY_LEN(strangers) + 4];
     size_t n = 0;
     for (size_t i = 0; i < ARRAY_LEN(compactions); i++) {
         tests[n++] = (struct CMUnitTest){compactions[i].name, compaction_keeps, NULL, NULL, (void *)(uintptr_t)&compactions[i]};
@@ -335,8 +405,14 @@ int main(void)
     for (size_t i = 0; i < ARRAY_LEN(ranges); i++) {
         tests[n++] = (struct CMUnitTest){ranges[i].name, cursor_gives, NULL, NULL, (void *)(uintptr_t)&ranges[i]};
     }
+    for (size_t i = 0; i < ARRAY_LEN(strangers); i++) {
+        tests[n++] = (struct CMUnitTest){strangers[i].name, a_stranger_comes, NULL, NULL, (void *)(uintptr_t)&strangers[i]};
+    }
     tests[n++] = (struct CMUnitTest){"an empty index", an_empty_index, NULL, NULL, NULL};
-    tests[n++] = (struct CMUnitTest){"deleted keys give their memory back", deleted_keys_give_their_memory_back, NULL, NULL, NULL};
+    tests[n++] = (struct CMUnitTest){"keys in random order, deleted, give their memory back", deleted_keys_give_their_memory_back,
+                                     NULL, NULL, (void *)(uintptr_t)&random_order};
+    tests[n++] = (struct CMUnitTest){"keys in ascending order, deleted, give their memory back", deleted_keys_give_their_memory_back,
+                                     NULL, NULL, (void *)(uintptr_t)&ascending};
     tests[n++] = (struct CMUnitTest){"figures", figures, NULL, NULL, NULL};
     return cmocka_run_group_tests_name("index cases", tests, NULL, NULL);
 }
