@@ -132,6 +132,15 @@ static bool unknown_to_the_oracle(const struct pair *p, const struct step *s)
     return s->method == M_DOWNGRADE && s->outcome[ORACLE].status.code == 12;
 }
 
+static bool membership_is_fixed(const struct pair *p, const struct step *s)
+{
+    (void)p;
+    bool changes = s->method == M_MEMBER_ADD || s->method == M_MEMBER_UPDATE ||
+                   s->method == M_MEMBER_PROMOTE || s->method == M_DOWNGRADE;
+    return changes && s->outcome[SUBJECT].status.code == 12 &&
+           strncmp(s->outcome[SUBJECT].status.text, "unknown method ", 15) == 0;
+}
+
 static bool old_tombstone(const struct world *w, const Mvccpb__Event *event, int64_t start,
                           int64_t compacted)
 {
@@ -190,6 +199,8 @@ static const struct rule rules[] = {
     {V37, "3.7.1 leaves the lease out of keys_only replies, other releases do not",
      ON_FIELD("KeyValue", "lease", range_is_keys_only)},
     {V34, "since 3.5", ON_STATUS(unknown_to_the_oracle)},
+    {V_ALL, "Pintle's membership is fixed so far: these calls are not served",
+     ON_STATUS(membership_is_fixed)},
     {V34, "compaction kept no tombstone at the compacted revision before 3.5.16",
      ON_EVENT(old_tombstone)},
 };
