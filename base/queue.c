@@ -85,6 +85,13 @@ void queue_push_list(struct queue *q, struct qnode *first, struct qnode *last, s
     append_and_unlock(q, first, last, n);
 }
 
+void queue_close(struct queue *q)
+{
+    lock(q);
+    q->n_max = 0;
+    unlock(q);
+}
+
 static struct qnode *take_locked(struct queue *q)
 {
     struct qnode *all = q->first;

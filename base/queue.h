@@ -37,12 +37,15 @@ struct queue {
 void queue_init(struct queue *q, size_t n_max, void (*wake)(void *arg), void *wake_arg);
 void queue_deinit(struct queue *q); /* the queue is empty */
 
-/* ERR_BUSY when full. */
+/* ERR_BUSY when full or closed. */
 MUST_CHECK enum err queue_push(struct queue *q, struct qnode *node);
 
 /* Append a whole list of `n` nodes linked by `next` (last one's next is ignored), past the bound if
  * need be: for completions, whose number is bounded by what was asked for. */
 void queue_push_list(struct queue *q, struct qnode *first, struct qnode *last, size_t n);
+
+/* From now on queue_push refuses. What was pushed before is there to be taken: nothing falls between. */
+void queue_close(struct queue *q);
 
 /* Everything that is there, oldest first, NULL-terminated; NULL when empty. */
 struct qnode *queue_take_all(struct queue *q);
