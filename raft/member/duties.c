@@ -55,7 +55,8 @@ static void on_published(struct member_op *op)
     forget(op);
     m->publishing = false;
     if (e != OK) {
-        return; /* a timeout: tried again next turn */
+        m->duty_again_ms = m->now_ms + MEMBER_DUTY_RETRY_MS;
+        return;
     }
     m->published = true;
     m->cfg.ready(m->cfg.arg);
@@ -90,6 +91,7 @@ static void on_version_set(struct member_op *op)
     struct member *m = duty_of(op)->member;
     if (op->err != OK) {
         m->version_proposed = false;
+        m->duty_again_ms = m->now_ms + MEMBER_DUTY_RETRY_MS;
     }
     forget(op);
 }
@@ -189,7 +191,8 @@ void duties_turn(struct member *m)
     if (atomic_load_explicit(&m->leader, memory_order_relaxed) == 0) {
         return;
     }
-    if (!m->published && !m->publishing) {
+    bool due = m->now_ms >= m->duty_again_ms;
+    if (due && !m->published && !m->publishing) {
         publish(m);
     }
     if (!atomic_load_explicit(&m->is_leader, memory_order_relaxed)) {
@@ -205,7 +208,7 @@ void duties_turn(struct member *m)
         m->lease_scan_at_ms = m->now_ms;
         lease_promote(engine_leases(m->engine), m->now_ms, m->cfg.election_ms);
     }
-    if (m->published && !m->version_proposed) {
+    if (due && m->published && !m->version_proposed) {
         decide_version(m);
     }
     if (m->now_ms >= m->lease_scan_at_ms) {

@@ -31,7 +31,7 @@ struct inbox_head {
 struct log_batch {
     struct wal_request request;
     struct inbox_head news;
-    struct member *member;
+    struct log_batch *next;      /* submitted behind this one */
     struct raft_message **after; /* owned; to be followed once this is durable */
     size_t n_after;
     struct wal_entry entries[];
@@ -74,6 +74,7 @@ struct member {
     /* Any thread. */
     struct queue inbox; /* ops and news; consumer: the member loop */
     _Atomic bool stopping;
+    _Atomic bool failed; /* told to the owner, once */
     _Atomic uint64_t next_id;
     _Atomic uint64_t leader;
     _Atomic uint64_t committed_index;
@@ -88,7 +89,7 @@ struct member {
     uint64_t lease_scan_at_ms;
     bool promoted; /* leases are kept by this member */
     size_t n_log_inflight;
-    struct log_batch *last_batch; /* at the log thread, the newest; NULL when none is */
+    struct log_batch *first_batch, *last_batch; /* at the log thread, oldest first; NULL when none is */
     bool hs_held;                 /* a hard state that needed no sync waits for the next batch */
     struct wal_hard_state held;
     struct wal_position durable; /* the log's last durable entry */
@@ -117,6 +118,7 @@ struct member {
     bool publishing;
     bool version_proposed;
     bool alarm_proposed;
+    uint64_t duty_again_ms; /* no publication or version is proposed before */
 
     struct counter *proposals_failed;
     struct counter *leader_changes;
@@ -131,6 +133,10 @@ void member_complete(struct member *m, struct member_op *op, enum err e); /* rem
 /* Take a proposal: it is given to raft at the end of this turn. Consumes one reference of op->data. */
 void member_take_proposal(struct member *m, struct member_op *op);
 extern const struct engine_events member_engine_events;
+
+/* Log or store is broken for good: tell the owner, the first time. Any thread. */
+void member_fail(struct member *m, enum err e, const char *what);
+void member_log_batch_free(struct log_batch *b);
 
 /* duties.c: all on the member loop */
 void duties_role_changed(struct member *m, uint64_t leader, bool is_leader);

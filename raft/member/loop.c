@@ -69,7 +69,7 @@ void member_complete(struct member *m, struct member_op *op, enum err e)
     p->n++;
 }
 
-/* Answers first: a client that got its answer may then see the change at its watchers, in either order. */
+/* Changes first, so that a watch hub is never behind the answers of its own loop. */
 static void hand_on(struct member *m)
 {
     for (struct member_port *const *p = m->cfg.ports; *p != NULL; p++) {
@@ -129,8 +129,7 @@ static void on_compacted(void *arg, int64_t revision)
 
 static void on_failed(void *arg, enum err e, const struct err_ctx *ec)
 {
-    struct member *m = arg;
-    m->cfg.failed(m->cfg.arg, e, ec->text);
+    member_fail(arg, e, ec->text);
 }
 
 const struct engine_events member_engine_events = {
@@ -192,21 +191,23 @@ static void propose(struct member *m)
         return;
     }
     enum err e = raft_propose(m->raft, m->batch, m->n_batch);
-    for (size_t i = 0; i < m->n_batch; i++) {
-        struct buf *data = m->batch[i].data;
-        buf_unref(&data);
-        m->batch_ops[i]->data = NULL;
-    }
-    if (e != OK && e != ERR_NO_LEADER) {
-        for (size_t i = 0; i < m->n_batch; i++) {
-            struct member_op *op = waiter_take(m, m->batch_ops[i]->request_id);
-            ASSERT(op == m->batch_ops[i]);
-            member_complete(m, op, e);
+    size_t n = m->n_batch; /* a refused duty may propose again, behind these */
+    for (size_t i = 0; i < n; i++) {
+        /* Too much is uncommitted for all of them: as many as fit. */
+        enum err own = e == ERR_BUSY ? raft_propose(m->raft, &m->batch[i], 1) : e;
+        struct member_op *op = m->batch_ops[i];
+        buf_unref(&m->batch[i].data);
+        op->data = NULL;
+        if (own != OK) {
+            counter_add(m->proposals_failed, 1);
+        }
+        if (own != OK && own != ERR_NO_LEADER) {
+            struct member_op *taken = waiter_take(m, op->request_id);
+            ASSERT(taken == op);
+            member_complete(m, op, own == ERR_BUSY ? ERR_TOO_MANY_REQUESTS : own);
         }
     }
-    if (e != OK) {
-        counter_add(m->proposals_failed, m->n_batch);
-    }
+    ASSERT(m->n_batch == n);
     m->n_batch = 0;
 }
 
@@ -417,19 +418,30 @@ static void follow(struct member *m, struct raft_message **after, size_t n)
     }
 }
 
-static void on_log_durable(struct member *m, struct log_batch *b)
+void member_log_batch_free(struct log_batch *b)
 {
-    m->n_log_inflight--;
-    if (m->last_batch == b) {
-        m->last_batch = NULL;
+    for (size_t i = 0; i < b->n_after; i++) {
+        raft_message_destroy(&b->after[i]);
     }
-    m->durable = b->request.last;
-    follow(m, b->after, b->n_after);
     for (size_t i = 0; i < b->request.n_entries; i++) {
         buf_unref(&b->entries[i].data);
     }
     free(b->after);
     free(b);
+}
+
+static void on_log_durable(struct member *m, struct log_batch *b)
+{
+    ASSERT(m->first_batch == b); /* they become durable in order */
+    m->n_log_inflight--;
+    m->first_batch = b->next;
+    if (b->next == NULL) {
+        m->last_batch = NULL;
+    }
+    m->durable = b->request.last;
+    follow(m, b->after, b->n_after);
+    b->n_after = 0;
+    member_log_batch_free(b);
 }
 
 /* What needs no sync: kept for the next batch; its promises wait only for batches that are under way. */
@@ -460,7 +472,6 @@ static void send_to_log(struct member *m, const struct raft_actions *a)
 {
     struct log_batch *b = xcalloc(1, sizeof(*b) + a->n_append * sizeof(b->entries[0]));
     b->news.kind = MEMBER_NEWS_LOG;
-    b->member = m;
     if (a->hard_state_changed || m->hs_held) {
         b->request.has_hard_state = true;
         b->request.hard_state = a->hard_state_changed ? (struct wal_hard_state){a->hard_state.term, a->hard_state.vote, a->hard_state.commit}
@@ -478,6 +489,11 @@ static void send_to_log(struct member *m, const struct raft_actions *a)
         b->after = xalloc(a->n_after * sizeof(struct raft_message *));
         memcpy(b->after, a->after, a->n_after * sizeof(struct raft_message *));
         b->n_after = a->n_after;
+    }
+    if (m->last_batch != NULL) {
+        m->last_batch->next = b;
+    } else {
+        m->first_batch = b;
     }
     m->last_batch = b;
     m->n_log_inflight++;
@@ -498,6 +514,9 @@ static void publish_status(struct member *m)
     bool sole = conf.voters.n == 1 && conf.voters.id[0] == m->cfg.member_id && conf.voters_outgoing.n == 0;
     bool current = sole && rs.role == RAFT_LEADER && engine_applied_term(m->engine) == rs.hard_state.term;
     atomic_store_explicit(&m->current, current, memory_order_release);
+    if (sole && rs.leader == RAFT_NONE && rs.role == RAFT_FOLLOWER) {
+        raft_campaign(m->raft); /* alone: nobody to wait for, nobody to disturb */
+    }
 }
 
 static void on_soft_state(struct member *m, const struct raft_actions *a)
@@ -522,9 +541,16 @@ static void on_soft_state(struct member *m, const struct raft_actions *a)
     duties_role_changed(m, a->leader, leads);
 }
 
+/* Not while the log or the store is too far behind. News from their threads brings the loop back here. */
+static bool may_act(const struct member *m)
+{
+    return m->n_log_inflight < MEMBER_LOG_INFLIGHT_MAX && engine_pending_bytes(m->engine) < ENGINE_TAIL_BYTES_MAX &&
+           raft_has_actions(m->raft);
+}
+
 static void act(struct member *m)
 {
-    while (m->n_log_inflight < MEMBER_LOG_INFLIGHT_MAX && raft_has_actions(m->raft)) {
+    while (may_act(m)) {
         struct raft_actions a;
         raft_actions(m->raft, &a);
         if (a.soft_state_changed) {
@@ -602,8 +628,10 @@ static void take_op(struct member *m, struct member_op *op)
 static void on_store_news(struct member *m, struct store_news *n)
 {
     if (n->news.kind == MEMBER_NEWS_STORED) {
-        if (n->index_before > 0) {
-            wal_writer_release(m->writer, n->index_before);
+        /* Up to what the last but one commit holds, without its last entry: that is where the commit's witness is, nearly
+         * always, and as long as it is in the log the two can be compared. */
+        if (n->index_before > 1) {
+            wal_writer_release(m->writer, n->index_before - 1);
         }
     } else {
         if (n->revision > m->compacted_to) {
@@ -671,6 +699,7 @@ static void tick(struct member *m)
     /* After a pause (a suspended machine, a stopped process) one tick is enough: the missed ones measured nothing. */
     raft_tick(m->raft);
     m->tick_at_ms = m->now_ms + m->cfg.heartbeat_ms;
+    engine_note_time(m->engine, m->now_ms); /* abandoned reads grow old also when nothing else happens */
     expire(m);
 }
 
@@ -702,9 +731,15 @@ void *member_loop_main(void *arg)
                 break;
             }
         }
-        busy = busy || m->n_batch > 0; /* duties may have proposed */
+        /* Duties may have proposed, a round of reads may have ended with others waiting, a campaign may have begun. */
+        busy = busy || m->n_batch > 0 || (m->reads.first == NULL && m->reads_next.first != NULL) || may_act(m);
     }
+    queue_close(&m->inbox);
     take_inbox(m, queue_take_all(&m->inbox));
+    for (size_t i = 0; i < m->n_batch; i++) {
+        buf_unref(&m->batch[i].data);
+    }
+    m->n_batch = 0;
     answer_everybody(m, ERR_STOPPED);
     return NULL;
 }

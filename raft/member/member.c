@@ -1,6 +1,13 @@
 /* member.c - the part of member.h that any thread may call. */
 #include "raft/member/internal.h"
 
+void member_fail(struct member *m, enum err e, const char *what)
+{
+    if (!atomic_exchange_explicit(&m->failed, true, memory_order_acq_rel)) {
+        m->cfg.failed(m->cfg.arg, e, what);
+    }
+}
+
 struct engine *member_engine(struct member *m)
 {
     return m->engine;
@@ -20,7 +27,11 @@ enum err member_submit(struct member *m, struct member_op *op)
             return ERR_REQUEST_TOO_LARGE;
         }
     }
-    return queue_push(&m->inbox, &op->node) == OK ? OK : ERR_TOO_MANY_REQUESTS;
+    if (queue_push(&m->inbox, &op->node) == OK) {
+        return OK;
+    }
+    /* The loop closes its inbox after `stopping` was set. */
+    return atomic_load_explicit(&m->stopping, memory_order_acquire) ? ERR_STOPPED : ERR_TOO_MANY_REQUESTS;
 }
 
 uint64_t member_next_request_id(struct member *m)

@@ -22,7 +22,6 @@ struct replay {
     uint64_t keep_above; /* entries at or below are in the store and not kept */
     uint64_t base_term;  /* term of the entry at `base` */
     struct wal_hard_state hs;
-    uint64_t last_index, last_term, last_chain;
     uint64_t first_index;
     uint64_t witness_index, witness_chain;
     bool witness_seen, witness_differs;
@@ -48,9 +47,6 @@ static enum err on_entry(void *arg, const struct wal_entry *e, uint64_t chain)
         r->witness_seen = true;
         r->witness_differs = chain != r->witness_chain;
     }
-    r->last_index = e->index;
-    r->last_term = e->term;
-    r->last_chain = chain;
     drop_from(r, e->index);
     if (e->index <= r->keep_above) {
         r->base = e->index;
@@ -118,29 +114,22 @@ static struct buf *founding_entry(const struct member_peer *p)
     return out;
 }
 
-/* The founding members as entries 1..n of term 1, committed from the start. */
-static enum err bootstrap(struct member *m, const struct wal_config *wc, struct err_ctx *ec)
+/* The founding members as entries 1..n of term 1, committed from the start: into an empty log. */
+static enum err bootstrap(struct member *m, struct wal *w, struct err_ctx *ec)
 {
     size_t n = m->cfg.n_initial;
     ASSERT(n > 0);
-    struct wal_identity id = {m->cfg.cluster_id, m->cfg.member_id};
-    struct wal *w = NULL;
-    enum err e = wal_create(wc, id, 1, &w, ec);
-    if (e != OK) {
-        return e;
-    }
     struct wal_entry *entries = xcalloc(n, sizeof(*entries));
     for (size_t i = 0; i < n; i++) {
         entries[i] = (struct wal_entry){.index = i + 1, .term = 1, .type = RAFT_ENTRY_CONF_CHANGE,
                                         .data = founding_entry(&m->cfg.initial[i])};
     }
     struct wal_batch batch = {.has_hard_state = true, .hard_state = {.term = 1, .vote = 0, .commit = n}, .entries = entries, .n_entries = n};
-    e = wal_append(w, &batch, NULL, ec);
+    enum err e = wal_append(w, &batch, NULL, ec);
     for (size_t i = 0; i < n; i++) {
         buf_unref(&entries[i].data);
     }
     free(entries);
-    wal_close(&w);
     return e;
 }
 
@@ -149,13 +138,14 @@ static enum err bootstrap(struct member *m, const struct wal_config *wc, struct 
 static enum err check(struct member *m, const struct replay *r, uint64_t applied, struct err_ctx *ec)
 {
     const char *dir = m->cfg.wal_dir;
-    if (r->any && r->first_index > applied + 1) {
-        return err_set(ec, ERR_CORRUPT, "log in %s begins at entry %" PRIu64 ", but the store ends at entry %" PRIu64, dir, r->first_index,
-                       applied);
+    uint64_t last = wal_last(m->wal).index;
+    uint64_t first = r->any ? r->first_index : last + 1; /* a log may hold no entry, and yet know where it stands */
+    if (first > applied + 1) {
+        return err_set(ec, ERR_CORRUPT, "log in %s begins at entry %" PRIu64 ", but the store ends at entry %" PRIu64, dir, first, applied);
     }
-    if (r->last_index < applied) {
+    if (last < applied) {
         return err_set(ec, ERR_CORRUPT, "log in %s ends at entry %" PRIu64 ", but entry %" PRIu64 " was applied: acknowledged entries are lost",
-                       dir, r->last_index, applied);
+                       dir, last, applied);
     }
     if (r->witness_seen && r->witness_differs) {
         return err_set(ec, ERR_CORRUPT, "log in %s differs at entry %" PRIu64 " from what was applied", dir, r->witness_index);
@@ -173,6 +163,7 @@ static enum err create_raft(struct member *m, const struct replay *r, uint64_t a
     rc->election_ticks = m->cfg.election_ms / m->cfg.heartbeat_ms;
     rc->max_append_bytes = RAFT_APPEND_BYTES;
     rc->max_inflight = RAFT_INFLIGHT;
+    rc->max_uncommitted_bytes = MEMBER_UNCOMMITTED_BYTES_MAX;
     rc->pre_vote = m->cfg.pre_vote;
     rc->check_quorum = true;
     rc->seed = m->cfg.member_id ^ clock_wall_ns(m->cfg.clock);
@@ -188,6 +179,48 @@ static enum err create_raft(struct member *m, const struct replay *r, uint64_t a
     return err_wrap(ec, e, "log in %s", m->cfg.wal_dir);
 }
 
+static void replay_deinit(struct replay *r)
+{
+    drop_from(r, 0);
+    free(r->entries);
+    *r = (struct replay){0};
+}
+
+/* Open the log and read it into *r. */
+static enum err replay_log(struct member *m, const struct wal_config *wc, struct replay *r, struct err_ctx *ec)
+{
+    *r = (struct replay){.keep_above = engine_applied_index(m->engine)};
+    uint64_t witness_term = 0;
+    engine_witness(m->engine, &r->witness_index, &witness_term, &r->witness_chain);
+    struct wal_visitor v = {.entry = on_entry, .hard_state = on_hard_state, .arg = r};
+    struct wal_identity id = {0, 0};
+    enum err e = wal_open(wc, &v, &m->wal, &id, ec);
+    if (e == OK && (id.cluster_id != m->cfg.cluster_id || id.member_id != m->cfg.member_id)) {
+        e = err_set(ec, ERR_FOREIGN, "log in %s belongs to member %" PRIx64 " of cluster %" PRIx64, m->cfg.wal_dir, id.member_id, id.cluster_id);
+    }
+    return e;
+}
+
+static enum err create_log(struct member *m, const struct wal_config *wc, struct err_ctx *ec)
+{
+    struct wal *w = NULL;
+    enum err e = wal_create(wc, (struct wal_identity){m->cfg.cluster_id, m->cfg.member_id}, 1, &w, ec);
+    wal_close(&w);
+    return e;
+}
+
+/* A log that is there and empty, with nothing applied: the member was stopped before it was founded. */
+static enum err found(struct member *m, const struct wal_config *wc, struct replay *r, struct err_ctx *ec)
+{
+    enum err e = bootstrap(m, m->wal, ec);
+    if (e != OK) {
+        return e;
+    }
+    wal_close(&m->wal);
+    replay_deinit(r);
+    return replay_log(m, wc, r, ec);
+}
+
 static enum err open_log(struct member *m, struct err_ctx *ec)
 {
     struct wal_config wc = {.vfs = m->cfg.vfs, .dir = m->cfg.wal_dir, .segment_bytes = m->cfg.segment_bytes, .no_sync = m->cfg.no_sync};
@@ -198,29 +231,24 @@ static enum err open_log(struct member *m, struct err_ctx *ec)
         if (applied > 0) {
             return err_set(ec, ERR_CORRUPT, "no log in %s, but the store has applied entry %" PRIu64 ": the log is lost", m->cfg.wal_dir, applied);
         }
-        e = bootstrap(m, &wc, ec);
+        e = create_log(m, &wc, ec);
     }
     if (e != OK) {
         return e;
     }
-    struct replay r = {.keep_above = applied};
-    uint64_t witness_term = 0;
-    engine_witness(m->engine, &r.witness_index, &witness_term, &r.witness_chain);
-    struct wal_visitor v = {.entry = on_entry, .hard_state = on_hard_state, .arg = &r};
-    struct wal_identity id = {m->cfg.cluster_id, m->cfg.member_id};
-    e = wal_open(&wc, &v, &m->wal, &id, ec);
-    if (e == OK && (id.cluster_id != m->cfg.cluster_id || id.member_id != m->cfg.member_id)) {
-        e = err_set(ec, ERR_FOREIGN, "log in %s belongs to member %" PRIx64 " of cluster %" PRIx64, m->cfg.wal_dir, id.member_id, id.cluster_id);
+    struct replay r;
+    e = replay_log(m, &wc, &r, ec);
+    if (e == OK && !r.any && applied == 0 && wal_last(m->wal).index == 0) {
+        e = found(m, &wc, &r, ec);
     }
     if (e == OK) {
         e = check(m, &r, applied, ec);
     }
     if (e == OK) {
-        m->durable = (struct wal_position){r.last_index, r.last_term, r.last_chain};
+        m->durable = wal_last(m->wal);
         e = create_raft(m, &r, applied, ec);
     }
-    drop_from(&r, 0);
-    free(r.entries);
+    replay_deinit(&r);
     return e;
 }
 
@@ -255,6 +283,7 @@ enum err member_open(const struct member_config *cfg, struct member **out, struc
         .metrics = cfg->metrics,
         .events = &member_engine_events,
         .events_arg = m,
+        .clock = cfg->clock,
     };
     enum err e = engine_open(&engine, &m->engine, ec);
     if (e == OK) {
@@ -271,8 +300,7 @@ enum err member_open(const struct member_config *cfg, struct member **out, struc
 
 static void log_failed(void *arg, enum err e, const struct err_ctx *ec)
 {
-    struct member *m = arg;
-    m->cfg.failed(m->cfg.arg, e, ec->text);
+    member_fail(arg, e, ec->text);
 }
 
 void member_start(struct member *m)
@@ -290,14 +318,9 @@ void member_start(struct member *m)
     m->wal = NULL;
     m->writer = wal_writer_start(&wc);
     store_thread_start(&m->store, m);
-    struct raft_conf_state conf;
-    raft_conf_state(m->raft, &conf);
-    if (m->cfg.n_initial <= 1 && conf.voters.n <= 1) {
-        /* Alone: nobody to ask, so no reason to wait for a timeout. A new member campaigns once its founding entry is applied. */
-        raft_fast_forward(m->raft, m->cfg.election_ms / m->cfg.heartbeat_ms - 1u);
-    }
     int rc = pthread_create(&m->thread, NULL, member_loop_main, m);
     ASSERT(rc == 0);
+    (void)pthread_setname_np(m->thread, "member");
 }
 
 void member_stop(struct member *m)
@@ -322,17 +345,7 @@ static void drain(struct member *m)
     while (node != NULL) {
         struct qnode *next = node->next;
         struct inbox_head *head = (struct inbox_head *)(void *)node;
-        if (head->kind == MEMBER_NEWS_LOG) {
-            struct log_batch *b = CONTAINER_OF(head, struct log_batch, news);
-            for (size_t i = 0; i < b->n_after; i++) {
-                raft_message_destroy(&b->after[i]);
-            }
-            for (size_t i = 0; i < b->request.n_entries; i++) {
-                buf_unref(&b->entries[i].data);
-            }
-            free(b->after);
-            free(b);
-        } else if (head->kind == MEMBER_NEWS_STORED || head->kind == MEMBER_NEWS_COMPACTED) {
+        if (head->kind == MEMBER_NEWS_STORED || head->kind == MEMBER_NEWS_COMPACTED) {
             free(CONTAINER_OF(head, struct store_news, news));
         }
         node = next;
@@ -348,6 +361,11 @@ void member_close(struct member **mp)
     *mp = NULL;
     ASSERT(!m->started);
     drain(m);
+    while (m->first_batch != NULL) { /* durable too late to be heard of, or never */
+        struct log_batch *b = m->first_batch;
+        m->first_batch = b->next;
+        member_log_batch_free(b);
+    }
     raft_destroy(&m->raft);
     wal_close(&m->wal);
     engine_close(&m->engine);

@@ -104,7 +104,7 @@ static void *store_main(void *arg)
         bool force = requests != NULL || stop;
         enum err e = engine_flush(m->engine, force, &more, &ec);
         if (e != OK) {
-            m->cfg.failed(m->cfg.arg, e, ec.text);
+            member_fail(m, e, ec.text);
             more = false;
         }
         serve(s, requests, e);
@@ -124,6 +124,7 @@ void store_thread_start(struct store_thread *s, struct member *m)
     s->kicked = true; /* an unfinished compaction may wait */
     int rc = pthread_create(&s->thread, NULL, store_main, s);
     ASSERT(rc == 0);
+    (void)pthread_setname_np(s->thread, "store");
 }
 
 void store_thread_kick(struct store_thread *s, bool urgent)
