@@ -24,6 +24,36 @@ static bool is_response(enum raft_message_type t)
            t == RAFT_MSG_READ_INDEX_RESP || t == RAFT_MSG_PRE_VOTE_RESP;
 }
 
+/* Types that may come back to who wrote them: own answers that waited for the log, and requests
+ * that a member forwarded to the leader it knew. */
+static bool may_return(enum raft_message_type t)
+{
+    return t == RAFT_MSG_APP_RESP || t == RAFT_MSG_VOTE_RESP || t == RAFT_MSG_PRE_VOTE_RESP ||
+           t == RAFT_MSG_PROP || t == RAFT_MSG_READ_INDEX || t == RAFT_MSG_TRANSFER_LEADER;
+}
+
+/* The own numbers may be a little above what peers could make us take over. */
+static bool numbers_are_sane(const struct raft *r, const struct raft_message *m)
+{
+    uint64_t max = m->from == r->id ? 2 * RAFT_NUMBER_MAX : RAFT_NUMBER_MAX;
+    return m->term < max && m->log_term < max && m->index < max && m->commit < max &&
+           m->reject_hint < max && (m->snapshot == NULL || m->snapshot->index < max);
+}
+
+static enum err check_sender(const struct raft *r, const struct raft_message *m)
+{
+    if (m->from == r->id) {
+        bool sound = may_return(m->type) && !(m->type == RAFT_MSG_APP_RESP && m->reject);
+        return sound ? OK : ERR_INVALID;
+    }
+    bool nobody = m->from == RAFT_NONE || m->from >= RAFT_LOCAL_APPLY;
+    if (nobody) {
+        return ERR_INVALID;
+    }
+    return is_response(m->type) && raft_tracker_get(&r->tracker, m->from) == NULL ? ERR_NOT_FOUND
+                                                                                  : OK;
+}
+
 static enum err check_append(const struct raft_message *m)
 {
     uint64_t index = m->index;
@@ -85,8 +115,9 @@ enum err raft_check_message(const struct raft *r, const struct raft_message *m)
     if (known_local(m->type)) {
         return ERR_PERM;
     }
-    if (is_response(m->type) && raft_tracker_get(&r->tracker, m->from) == NULL) {
-        return ERR_NOT_FOUND;
+    enum err e = numbers_are_sane(r, m) ? check_sender(r, m) : ERR_INVALID;
+    if (e != OK) {
+        return e;
     }
     if (m->type == RAFT_MSG_PROP || m->type == RAFT_MSG_READ_INDEX) {
         return m->term == 0 ? check_request(m) : ERR_INVALID;

@@ -50,6 +50,9 @@
 
 /* ---- values ---- */
 
+/* Terms and indexes in messages are below this, so that one more never wraps. */
+#define RAFT_NUMBER_MAX (UINT64_C(1) << 62)
+
 #define RAFT_NONE 0u                 /* no member */
 #define RAFT_LOCAL_APPEND UINT64_MAX /* `from` of messages that the log's completion feeds back */
 #define RAFT_LOCAL_APPLY (UINT64_MAX - 1u)
