@@ -1,7 +1,8 @@
 /* index.c - the key index: puts, gets, counts, cursors and compaction over the tree.
  *
- * The newest change of a key is packed in its leaf; what it replaces goes to the key's history in the side table until
- * a compaction drops it. Every inner node knows how many live keys are below each child, which makes a count two ranks.
+ * The newest change of a key is packed in its leaf; what it replaces goes to the key's history in
+ * the side table until a compaction drops it. Every inner node knows how many live keys are below
+ * each child, which makes a count two ranks.
  */
 #include "engine/index_internal.h"
 
@@ -30,7 +31,7 @@ void index_destroy(struct index **xp)
     *xp = NULL;
 }
 
-/* --- reading -------------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 bool index_version_at(const struct index *x, struct slice key, int64_t at, struct key_version *out)
 {
@@ -55,10 +56,11 @@ int64_t index_live_keys(const struct index *x)
     return x->live;
 }
 
-/* --- writing -------------------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 /* Slot i gets `payload`, for which the leaf has no room. */
-static void set_payload_growing(struct index *x, struct path *p, uint32_t i, uint16_t flags, const uint8_t *payload)
+static void set_payload_growing(struct index *x, struct path *p, uint32_t i, uint16_t flags,
+                                const uint8_t *payload)
 {
     struct leaf *l = p->leaf;
     size_t used = leaf_used(l) + POINTER_BYTES;
@@ -75,7 +77,8 @@ static void set_payload_growing(struct index *x, struct path *p, uint32_t i, uin
 }
 
 /* The new change `v` of the key in slot i, whose newest change so far goes to the history. */
-static void replace_version(struct index *x, struct path *p, uint32_t i, const struct key_version *v)
+static void replace_version(struct index *x, struct path *p, uint32_t i,
+                            const struct key_version *v)
 {
     const struct slot *s = &leaf_slots(p->leaf)[i];
     const uint8_t *old = leaf_payload(p->leaf, s);
@@ -113,7 +116,8 @@ static bool prefix_may_grow(const struct leaf *l)
     return slots[0].head >> 24 == slots[l->n - 1].head >> 24;
 }
 
-static void insert_key(struct index *x, struct path *p, uint32_t i, struct slice key, const struct key_version *v)
+static void insert_key(struct index *x, struct path *p, uint32_t i, struct slice key,
+                       const struct key_version *v)
 {
     struct item it = {.key = key};
     if (key.len > KEY_INLINE_MAX) {
@@ -123,7 +127,8 @@ static void insert_key(struct index *x, struct path *p, uint32_t i, struct slice
     it.flags = payload_pack(x, v, NULL, it.payload);
     x->keys++;
     struct leaf *l = p->leaf;
-    bool shares = key.len >= l->prefix_len && bytes_cmp(leaf_prefix(l), key.data, l->prefix_len) == 0;
+    bool shares =
+        key.len >= l->prefix_len && bytes_cmp(leaf_prefix(l), key.data, l->prefix_len) == 0;
     if (shares) {
         size_t need = item_bytes(&it, l->prefix_len);
         size_t used = leaf_used(l) + need;
@@ -204,7 +209,7 @@ void index_restore_end(struct index *x)
     count_log_reset(x, x->newest);
 }
 
-/* --- cursors -------------------------------------------------------------------------------------------- */
+/* --- cursors ---------------------------------------------------------------------------------- */
 
 /* Find the cursor's place and its end by key. */
 static void seek(struct index_cursor *c)
@@ -230,7 +235,8 @@ static void seek(struct index_cursor *c)
     c->end_slot = leaf_find(l, c->to, &found);
 }
 
-void index_cursor_init(struct index_cursor *c, const struct index *x, struct slice from, struct slice to, int64_t at)
+void index_cursor_init(struct index_cursor *c, const struct index *x, struct slice from,
+                       struct slice to, int64_t at)
 {
     *c = (struct index_cursor){.x = x, .to = to, .at = at};
     bytes_add(&c->key, from.data, from.len);
@@ -260,7 +266,8 @@ static inline void prefetch_walk(const struct leaf *l)
     __builtin_prefetch(l->next);
 }
 
-/* Go to the next slot whose key was alive at `at` and give its version. The slot is left for the caller to step over. */
+/* Go to the next slot whose key was alive at `at` and give its version. The slot is left for the
+ * caller to step over. */
 static bool next_visible(struct index_cursor *c, struct key_version *v)
 {
     const struct leaf *l = c->leaf;
@@ -304,9 +311,11 @@ bool index_cursor_next(struct index_cursor *c, struct slice *key, struct key_ver
     return true;
 }
 
-/* --- counting ------------------------------------------------------------------------------------------- */
+/* --- counting --------------------------------------------------------------------------------- */
 
-#define EVENTS_FEW 16384u /* so many events of the log are read in a fraction of a millisecond; more only when a walk would be longer */
+/* so many events of the log are read in a fraction of a millisecond; more only when a walk would be
+ * longer */
+#define EVENTS_FEW 16384u
 
 static int64_t count_live(const struct index *x, struct slice from, struct slice to)
 {
@@ -341,7 +350,7 @@ int64_t index_count(const struct index *x, struct slice from, struct slice to, i
     return count_walking(x, from, to, at);
 }
 
-/* --- compaction ----------------------------------------------------------------------------------------- */
+/* --- compaction ------------------------------------------------------------------------------- */
 
 void index_compact_begin(struct index *x, int64_t c)
 {
@@ -351,7 +360,8 @@ void index_compact_begin(struct index *x, int64_t c)
     bytes_reset(&x->compact_key);
 }
 
-/* Drop what compaction to `c` drops of slot i. true: the whole key goes, its memory except the slot is released. */
+/* Drop what compaction to `c` drops of slot i. true: the whole key goes, its memory except the slot
+ * is released. */
 static bool compact_slot(struct index *x, struct leaf *l, uint32_t i, int64_t c)
 {
     const struct slot *s = &leaf_slots(l)[i];

@@ -3,8 +3,8 @@
 
 struct check {
     const struct index *x;
-    const struct leaf *last;  /* the leaf before */
-    struct bytes key;         /* the key before, while n_keys > 0 */
+    const struct leaf *last; /* the leaf before */
+    struct bytes key;        /* the key before, while n_keys > 0 */
     uint64_t n_keys;
     uint64_t n_old;
     uint64_t bytes;
@@ -43,7 +43,8 @@ static void check_slot(struct check *c, const struct leaf *l, uint32_t i, struct
     ASSERT(leaf_find(l, bytes_slice(key), &found) == i && found);
 }
 
-static int64_t check_leaf(struct check *c, const struct leaf *l, struct slice low, const struct separator *high)
+static int64_t check_leaf(struct check *c, const struct leaf *l, struct slice low,
+                          const struct separator *high)
 {
     ASSERT(l->prev == c->last);
     ASSERT(c->last == NULL || c->last->next == l);
@@ -75,7 +76,8 @@ static int64_t check_leaf(struct check *c, const struct leaf *l, struct slice lo
     return live;
 }
 
-static int64_t check_node(struct check *c, const void *node, uint32_t level, struct slice low, const struct separator *high)
+static int64_t check_node(struct check *c, const void *node, uint32_t level, struct slice low,
+                          const struct separator *high)
 {
     if (level == c->x->height) {
         return check_leaf(c, node, low, high);

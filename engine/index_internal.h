@@ -1,10 +1,12 @@
 /* index_internal.h - the parts that the files of the key index share.
  *
  * What        Layout of leaves, inner nodes, the side table and the log of creations and deletions.
- * Callers     engine/index.c (the public calls), index_leaf.c (bytes of one leaf), index_tree.c (inner nodes,
- *             splits and merges), index_log.c (the log), index_check.c (the structure check).
+ * Callers     engine/index.c (the public calls), index_leaf.c (bytes of one leaf), index_tree.c
+ *             (inner nodes, splits and merges), index_log.c (the log), index_check.c (the structure
+ *             check).
  * Thread      as engine/index.h says.
- * Invariants  A leaf is at most LEAF_BYTES_MAX and at least one leaf exists. Dead keys count nowhere but in `keys`.
+ * Invariants  A leaf is at most LEAF_BYTES_MAX and at least one leaf exists. Dead keys count
+ *             nowhere but in `keys`.
  */
 #ifndef ENGINE_INDEX_INTERNAL_H
 #define ENGINE_INDEX_INTERNAL_H
@@ -16,16 +18,18 @@
 #include "base/mem.h"
 #include "engine/index.h"
 
-/* --- leaves ------------------------------------------------------------------------------------------- */
+/* --- leaves ----------------------------------------------------------------------------------- */
 
-#define LEAF_BYTES_MAX 4096u  /* one allocation; a leaf that would be larger is split */
-#define LEAF_BYTES_STEP 256u  /* allocations grow and shrink by this, so that a half-full leaf costs half */
-#define LEAF_MERGE_BYTES 1024u /* a leaf smaller than this looks for a neighbour to join */
+#define LEAF_BYTES_MAX 4096u /* one allocation; a leaf that would be larger is split */
+/* allocations grow and shrink by this, so that a half-full leaf costs half */
+#define LEAF_BYTES_STEP 256u
+#define LEAF_MERGE_BYTES 1024u  /* a leaf smaller than this looks for a neighbour to join */
 #define LEAF_JOINED_BYTES 3072u /* ... and joins it when the sum is at most this */
-#define KEY_INLINE_MAX 512u   /* a longer key stands in an allocation of its own */
-#define PREFIX_BYTES_MAX 512u /* longer common prefixes are cut off here */
-#define HEAD_BYTES 4u         /* of each suffix stand in the slot, so that most comparisons end there */
-#define VERSION_BYTES 24u     /* main, sub, kv_bytes, main - create, version */
+#define KEY_INLINE_MAX 512u     /* a longer key stands in an allocation of its own */
+#define PREFIX_BYTES_MAX 512u   /* longer common prefixes are cut off here */
+/* of each suffix stand in the slot, so that most comparisons end there */
+#define HEAD_BYTES 4u
+#define VERSION_BYTES 24u /* main, sub, kv_bytes, main - create, version */
 #define POINTER_BYTES 8u
 #define PAYLOAD_BYTES_MAX (VERSION_BYTES + POINTER_BYTES)
 
@@ -39,17 +43,20 @@ struct slot {
 };
 
 #define SLOT_LEN_MASK 0x03ffu
-#define SLOT_ROOM 0x0800u /* 8 bytes for a history pointer follow the version: once a key had old changes it will again */
+/* 8 bytes for a history pointer follow the version: once a key had old changes it will again */
+#define SLOT_ROOM 0x0800u
 #define SLOT_TOMB 0x1000u /* the newest change is a deletion */
-#define SLOT_HIST 0x2000u /* older changes exist: the pointer to struct history is set; implies SLOT_ROOM */
+/* older changes exist: the pointer to struct history is set; implies SLOT_ROOM */
+#define SLOT_HIST 0x2000u
 #define SLOT_LONG 0x4000u /* the entry's key is a pointer to struct long_key */
-#define SLOT_WIDE 0x8000u /* create and version do not fit: their 8 bytes are a pointer to struct wide */
+/* create and version do not fit: their 8 bytes are a pointer to struct wide */
+#define SLOT_WIDE 0x8000u
 #define SLOT_FLAGS 0xfc00u
 static_assert(KEY_INLINE_MAX <= SLOT_LEN_MASK, "a suffix length fits in a slot");
 static_assert(sizeof(void *) == POINTER_BYTES, "pointers are packed as 8 bytes");
 
-/* From the front: header, common prefix (padded to 8 bytes), slots in key order. From the end downwards: entries, each
- * [suffix behind its head | long_key pointer][version][history pointer]. */
+/* From the front: header, common prefix (padded to 8 bytes), slots in key order. From the end
+ * downwards: entries, each [suffix behind its head | long_key pointer][version][history pointer] */
 struct leaf {
     struct leaf *next;
     struct leaf *prev;
@@ -64,7 +71,8 @@ struct leaf {
 };
 static_assert(LEAF_BYTES_MAX <= UINT16_MAX, "offsets fit");
 
-#define LEAF_ITEMS_MAX ((LEAF_BYTES_MAX - sizeof(struct leaf)) / (sizeof(struct slot) + VERSION_BYTES))
+#define LEAF_ITEMS_MAX                                                                             \
+    ((LEAF_BYTES_MAX - sizeof(struct leaf)) / (sizeof(struct slot) + VERSION_BYTES))
 
 struct long_key {
     uint32_t len;
@@ -102,7 +110,7 @@ struct item {
     uint8_t payload[PAYLOAD_BYTES_MAX];
 };
 
-/* --- inner nodes -------------------------------------------------------------------------------------- */
+/* --- inner nodes ------------------------------------------------------------------------------ */
 
 #define FANOUT 64u     /* children of one inner node */
 #define HEIGHT_MAX 16u /* levels of inner nodes */
@@ -115,12 +123,13 @@ struct separator {
 
 /* Keys in child[i] are >= sep[i - 1] and < sep[i]. */
 struct inner {
-    uint32_t n;          /* children */
-    uint32_t prefix_len; /* bytes that all separators begin with */
+    uint32_t n;                         /* children */
+    uint32_t prefix_len;                /* bytes that all separators begin with */
     uint8_t prefix[INNER_PREFIX_BYTES]; /* the first of them, beside what a search reads anyway */
-    uint64_t head[FANOUT - 1]; /* 8 bytes of each separator behind the prefix, big endian, zero padded */
-    void *child[FANOUT];       /* inner nodes or leaves, by level */
-    int64_t live[FANOUT];      /* live keys below each child */
+    /* 8 bytes of each separator behind the prefix, big endian, zero padded */
+    uint64_t head[FANOUT - 1];
+    void *child[FANOUT];               /* inner nodes or leaves, by level */
+    int64_t live[FANOUT];              /* live keys below each child */
     struct separator *sep[FANOUT - 1]; /* owned */
 };
 
@@ -133,7 +142,7 @@ struct path {
     struct leaf *leaf;
 };
 
-/* --- creations and deletions ---------------------------------------------------------------------------- */
+/* --- creations and deletions ------------------------------------------------------------------ */
 
 #define COUNT_LOG_CHUNK_BYTES (32u << 10)
 #define COUNT_LOG_CHUNKS_MAX 128u /* 4 MiB; full: the oldest chunk is forgotten */
@@ -148,13 +157,13 @@ struct count_log {
     int64_t floor;
 };
 
-/* --- the index ------------------------------------------------------------------------------------------ */
+/* --- the index -------------------------------------------------------------------------------- */
 
 struct index {
     void *root; /* a leaf when height is 0 */
     uint32_t height;
-    uint64_t epoch;  /* changes whenever a leaf or slot position may have moved */
-    int64_t newest;  /* main of the newest change */
+    uint64_t epoch; /* changes whenever a leaf or slot position may have moved */
+    int64_t newest; /* main of the newest change */
     uint64_t keys;
     int64_t live;
     uint64_t old_versions;
@@ -172,7 +181,8 @@ struct index {
 
 #define SCRATCH_ITEMS (2u * LEAF_ITEMS_MAX + 1u)
 #define SCRATCH_BYTES (SCRATCH_ITEMS * KEY_INLINE_MAX)
-#define INDEX_FIXED_BYTES (sizeof(struct index) + SCRATCH_ITEMS * sizeof(struct item) + SCRATCH_BYTES)
+#define INDEX_FIXED_BYTES                                                                          \
+    (sizeof(struct index) + SCRATCH_ITEMS * sizeof(struct item) + SCRATCH_BYTES)
 
 static inline void *take(struct index *x, size_t size)
 {
@@ -186,7 +196,7 @@ static inline void give(struct index *x, void *p, size_t size)
     free(p);
 }
 
-/* --- bytes ---------------------------------------------------------------------------------------------- */
+/* --- bytes ------------------------------------------------------------------------------------ */
 
 static inline int bytes_cmp(const uint8_t *a, const uint8_t *b, size_t n)
 {
@@ -223,7 +233,7 @@ static inline uint32_t head_of(const uint8_t *p, size_t len)
     return v;
 }
 
-/* --- index_leaf.c --------------------------------------------------------------------------------------- */
+/* --- index_leaf.c ----------------------------------------------------------------------------- */
 
 static inline uint8_t *leaf_prefix(const struct leaf *l)
 {
@@ -273,13 +283,15 @@ static inline uint8_t *leaf_payload(const struct leaf *l, const struct slot *s)
 /* Bytes in use, header included, garbage not. */
 static inline size_t leaf_used(const struct leaf *l)
 {
-    return sizeof *l + ((l->prefix_len + 7u) & ~7u) + l->n * sizeof(struct slot) + l->heap - l->garbage;
+    return sizeof *l + ((l->prefix_len + 7u) & ~7u) + l->n * sizeof(struct slot) + l->heap -
+           l->garbage;
 }
 
 /* Bytes between slots and entries. */
 static inline size_t leaf_room(const struct leaf *l)
 {
-    return l->cap - (sizeof *l + ((l->prefix_len + 7u) & ~7u) + l->n * sizeof(struct slot) + l->heap);
+    return l->cap -
+           (sizeof *l + ((l->prefix_len + 7u) & ~7u) + l->n * sizeof(struct slot) + l->heap);
 }
 
 /* The packed form of a version: 24 bytes, unaligned in the leaf. */
@@ -331,7 +343,10 @@ static inline void payload_version(uint16_t bits, const uint8_t *payload, struct
         out->create_revision = w->create_revision;
         out->version = w->version;
     } else {
-        out->create_revision = out->tombstone ? 0 : main - load32(payload + offsetof(struct packed, u.narrow.created_before));
+        out->create_revision =
+            out->tombstone
+                ? 0
+                : main - load32(payload + offsetof(struct packed, u.narrow.created_before));
         out->version = load32(payload + offsetof(struct packed, u.narrow.version));
     }
 }
@@ -347,23 +362,27 @@ struct leaf *leaf_create(struct index *x, size_t used);
 void leaf_release(struct index *x, struct leaf *l); /* the leaf's own memory only */
 void leaf_free_deep(struct index *x, struct leaf *l);
 uint32_t leaf_find(const struct leaf *l, struct slice key, bool *found); /* the first slot >= key */
-/* Assemble the key of slot i behind the `have` bytes of prefix that `out` already holds. */
+/* Assemble the key of slot i in `out`, which already begins with the prefix when `have_prefix`. */
 void leaf_key(const struct leaf *l, uint32_t i, bool have_prefix, struct bytes *out);
 /* Take the leaf apart into items; short keys go to `scratch`, whose end is returned. */
 uint8_t *leaf_unpack(const struct leaf *l, struct item *items, uint8_t *scratch);
-size_t item_bytes(const struct item *it, size_t prefix); /* slot and entry in a leaf with this prefix */
+/* slot and entry in a leaf with this prefix */
+size_t item_bytes(const struct item *it, size_t prefix);
 size_t items_bytes(const struct item *items, size_t n); /* of the leaf they would make */
 struct leaf *leaf_pack(struct index *x, const struct item *items, size_t n);
 /* In place; there is room. */
 void leaf_insert(struct leaf *l, uint32_t i, const struct item *it);
 void leaf_remove(struct leaf *l, uint32_t i);
-/* Give slot i a new payload and flags (SLOT_ROOM and SLOT_LONG are never taken away). false: no room for a history pointer. */
+/* Give slot i a new payload and flags (SLOT_ROOM and SLOT_LONG are never taken away). false: no
+ * room for a history pointer. */
 bool leaf_set_payload(struct leaf *l, uint32_t i, uint16_t flags, const uint8_t *payload);
 /* A copy of the leaf with the same prefix, without garbage, in an allocation for `used` bytes. */
 struct leaf *leaf_copy(struct index *x, const struct leaf *l, size_t used);
 
-/* Pack `v` (and `h`, may be NULL) into `payload`; the flags it needs. Allocates struct wide when it must. */
-uint16_t payload_pack(struct index *x, const struct key_version *v, struct history *h, uint8_t *payload);
+/* Pack `v` (and `h`, may be NULL) into `payload`; the flags it needs. Allocates struct wide when it
+ * must. */
+uint16_t payload_pack(struct index *x, const struct key_version *v, struct history *h,
+                      uint8_t *payload);
 void payload_free_wide(struct index *x, uint16_t bits, const uint8_t *payload);
 struct history *history_push(struct index *x, struct history *h, const struct key_version *v);
 /* Forget the first `n_drop` changes; NULL when none is left. */
@@ -373,10 +392,12 @@ void history_free(struct index *x, struct history *h);
 uint32_t history_until(const struct history *h, int64_t at);
 void history_version(const struct history *h, uint32_t i, struct key_version *out);
 /* The newest older change of slot i with main <= at, tombstones included. */
-bool leaf_old_version_at(const struct leaf *l, const struct slot *s, int64_t at, struct key_version *out);
+bool leaf_old_version_at(const struct leaf *l, const struct slot *s, int64_t at,
+                         struct key_version *out);
 
 /* The newest change of slot i with main <= at, tombstones included. */
-static inline bool leaf_version_at(const struct leaf *l, uint32_t i, int64_t at, struct key_version *out)
+static inline bool leaf_version_at(const struct leaf *l, uint32_t i, int64_t at,
+                                   struct key_version *out)
 {
     const struct slot *s = &leaf_slots(l)[i];
     const uint8_t *payload = leaf_payload(l, s);
@@ -387,13 +408,14 @@ static inline bool leaf_version_at(const struct leaf *l, uint32_t i, int64_t at,
     return (s->bits & SLOT_HIST) != 0 && leaf_old_version_at(l, s, at, out);
 }
 
-/* --- index_tree.c --------------------------------------------------------------------------------------- */
+/* --- index_tree.c ----------------------------------------------------------------------------- */
 
 void tree_descend(const struct index *x, struct slice key, struct path *p);
 const struct leaf *tree_leaf(const struct index *x, struct slice key);
 int64_t tree_rank(const struct index *x, struct slice key); /* live keys below `key` */
 void tree_add_live(const struct index *x, struct path *p, int64_t delta);
-/* Put items[0 .. n) of the index in place of the path's leaf, as one leaf or two; `i` is the item that made it grow. */
+/* Put items[0 .. n) of the index in place of the path's leaf, as one leaf or two; `i` is the item
+ * that made it grow. */
 void tree_rebuild(struct index *x, struct path *p, size_t n, size_t i);
 void tree_replace_leaf(struct index *x, struct path *p, struct leaf *l);
 /* After removals: release the leaf, make it smaller, or join it with a neighbour. */
@@ -402,7 +424,7 @@ void tree_shrink(struct index *x, struct path *p);
 const struct separator *tree_upper_bound(const struct index *x, const struct path *p);
 void tree_free(struct index *x, void *node, uint32_t level);
 
-/* --- index_log.c ---------------------------------------------------------------------------------------- */
+/* --- index_log.c ------------------------------------------------------------------------------ */
 
 void count_log_add(struct index *x, struct slice key, int64_t main, int delta);
 /* Forget everything: counts below `floor` have to walk. */

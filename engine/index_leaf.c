@@ -1,9 +1,10 @@
 /* index_leaf.c - the bytes of one leaf and of the side table.
  *
- * A leaf stores the common prefix of its keys once. A slot holds the next four bytes of its key as a number, so
- * that a binary search mostly stays within the slot array; the rest of the suffix and the packed version stand in an
- * entry at the end of the leaf. Entries are found by their distance from the end, so a leaf grows by copying two
- * runs of bytes. Whatever changes the prefix takes the leaf apart into items and packs them anew.
+ * A leaf stores the common prefix of its keys once. A slot holds the next four bytes of its key as
+ * a number, so that a binary search mostly stays within the slot array; the rest of the suffix and
+ * the packed version stand in an entry at the end of the leaf. Entries are found by their distance
+ * from the end, so a leaf grows by copying two runs of bytes. Whatever changes the prefix takes the
+ * leaf apart into items and packs them anew.
  */
 #include "engine/index_internal.h"
 
@@ -34,7 +35,8 @@ static int slot_cmp(const struct leaf *l, const struct slot *s, uint32_t head, s
         rest = k->data + l->prefix_len + HEAD_BYTES;
     }
     size_t n = len < key.len ? len : key.len;
-    /* With equal heads a suffix of at most four bytes is a prefix of the other, for the padding is zeros. */
+    /* With equal heads a suffix of at most four bytes is a prefix of the other, for the padding is
+     * zeros. */
     int c = n <= HEAD_BYTES ? 0 : memcmp(rest, key.data + HEAD_BYTES, n - HEAD_BYTES);
     return c != 0 ? c : (len > key.len) - (len < key.len);
 }
@@ -97,7 +99,7 @@ void leaf_key(const struct leaf *l, uint32_t i, bool have_prefix, struct bytes *
     out->len = l->prefix_len + len;
 }
 
-/* --- allocation --------------------------------------------------------------------------------------- */
+/* --- allocation ------------------------------------------------------------------------------- */
 
 static uint16_t cap_for(size_t used)
 {
@@ -161,7 +163,7 @@ struct leaf *leaf_copy(struct index *x, const struct leaf *l, size_t used)
     return g;
 }
 
-/* --- taking apart and putting together ----------------------------------------------------------------- */
+/* --- taking apart and putting together -------------------------------------------------------- */
 
 uint8_t *leaf_unpack(const struct leaf *l, struct item *items, uint8_t *scratch)
 {
@@ -303,9 +305,10 @@ bool leaf_set_payload(struct leaf *l, uint32_t i, uint16_t flags, const uint8_t 
     return true;
 }
 
-/* --- versions ------------------------------------------------------------------------------------------ */
+/* --- versions --------------------------------------------------------------------------------- */
 
-uint16_t payload_pack(struct index *x, const struct key_version *v, struct history *h, uint8_t *payload)
+uint16_t payload_pack(struct index *x, const struct key_version *v, struct history *h,
+                      uint8_t *payload)
 {
     ASSERT(v->mod.sub >= 0 && v->mod.sub <= INDEX_SUB_MAX);
     struct packed p = {.main = v->mod.main, .sub = (uint32_t)v->mod.sub};
@@ -337,7 +340,7 @@ void payload_free_wide(struct index *x, uint16_t bits, const uint8_t *payload)
     }
 }
 
-/* --- the side table ------------------------------------------------------------------------------------ */
+/* --- the side table --------------------------------------------------------------------------- */
 
 static size_t history_bytes(uint32_t cap)
 {
@@ -419,7 +422,8 @@ void history_version(const struct history *h, uint32_t i, struct key_version *ou
     };
 }
 
-bool leaf_old_version_at(const struct leaf *l, const struct slot *s, int64_t at, struct key_version *out)
+bool leaf_old_version_at(const struct leaf *l, const struct slot *s, int64_t at,
+                         struct key_version *out)
 {
     const struct history *h = payload_history(leaf_payload(l, s));
     uint32_t n = history_until(h, at);

@@ -1,7 +1,9 @@
-/* index_log.c - recent creations and deletions, so that a count at a slightly older revision needs no walk.
+/* index_log.c - recent creations and deletions, so that a count at a slightly older revision needs
+ * no walk.
  *
- * The count at revision R is the count now, less the creations after R, plus the deletions after R, in the range. Events
- * stand in chunks in the order they happened; when all chunks are full the oldest is forgotten and the floor rises.
+ * The count at revision R is the count now, less the creations after R, plus the deletions after R,
+ * in the range. Events stand in chunks in the order they happened; when all chunks are full the
+ * oldest is forgotten and the floor rises.
  */
 #include "engine/index_internal.h"
 
@@ -122,7 +124,8 @@ int64_t count_log_sum(const struct index *x, struct slice from, struct slice to,
             memcpy(&e, c->data + pos, sizeof e);
             struct slice key = slice_of(c->data + pos + sizeof e, e.key_len);
             pos += (uint32_t)sizeof e + e.key_len;
-            if (e.main > at && slice_cmp(key, from) >= 0 && (to.data == NULL || slice_cmp(key, to) < 0)) {
+            if (e.main > at && slice_cmp(key, from) >= 0 &&
+                (to.data == NULL || slice_cmp(key, to) < 0)) {
                 sum += e.delta;
             }
         }

@@ -1,8 +1,8 @@
 /* index_tree.c - inner nodes: the way down, splits and merges.
  *
- * An inner node holds short separators and, for each child, how many live keys are below it; the rank of a key is a
- * sum along one path. Leaves are replaced rather than changed in size: a new leaf takes the old one's place in its parent
- * and in the chain of leaves.
+ * An inner node holds short separators and, for each child, how many live keys are below it; the
+ * rank of a key is a sum along one path. Leaves are replaced rather than changed in size: a new
+ * leaf takes the old one's place in its parent and in the chain of leaves.
  */
 #include "engine/index_internal.h"
 
@@ -31,9 +31,11 @@ static uint32_t inner_find(const struct inner *node, struct slice key)
         return 0;
     }
     size_t common = key.len < node->prefix_len ? key.len : node->prefix_len;
-    int c = bytes_cmp(node->prefix, key.data, common < INNER_PREFIX_BYTES ? common : INNER_PREFIX_BYTES);
+    int c = bytes_cmp(node->prefix, key.data,
+                      common < INNER_PREFIX_BYTES ? common : INNER_PREFIX_BYTES);
     if (c == 0 && common > INNER_PREFIX_BYTES) {
-        c = bytes_cmp(node->sep[0]->data + INNER_PREFIX_BYTES, key.data + INNER_PREFIX_BYTES, common - INNER_PREFIX_BYTES);
+        c = bytes_cmp(node->sep[0]->data + INNER_PREFIX_BYTES, key.data + INNER_PREFIX_BYTES,
+                      common - INNER_PREFIX_BYTES);
     }
     if (c != 0 || key.len < node->prefix_len) {
         return c >= 0 ? 0 : node->n - 1;
@@ -60,7 +62,8 @@ static void inner_reindex(struct inner *node)
     }
     size_t common = common_prefix(sep_slice(node->sep[0]), sep_slice(node->sep[node->n - 2]));
     node->prefix_len = (uint32_t)common;
-    bytes_copy(node->prefix, node->sep[0]->data, common < INNER_PREFIX_BYTES ? common : INNER_PREFIX_BYTES);
+    bytes_copy(node->prefix, node->sep[0]->data,
+               common < INNER_PREFIX_BYTES ? common : INNER_PREFIX_BYTES);
     for (uint32_t i = 0; i + 1 < node->n; i++) {
         node->head[i] = head64(node->sep[i]->data + common, node->sep[i]->len - common);
     }
@@ -99,7 +102,8 @@ static struct separator *sep_between(struct index *x, struct slice below, struct
 }
 
 /* Put `child` behind child i, with the separator between them. */
-static void inner_insert(struct inner *node, uint32_t i, struct separator *sep, void *child, int64_t live)
+static void inner_insert(struct inner *node, uint32_t i, struct separator *sep, void *child,
+                         int64_t live)
 {
     ASSERT(node->n < FANOUT);
     uint32_t n_behind = node->n - 1 - i;
@@ -129,7 +133,8 @@ static void inner_remove(struct index *x, struct inner *node, uint32_t i)
 }
 
 /* Move the upper part of a full node into a new one; *up separates them. */
-static struct inner *inner_split(struct index *x, struct inner *node, bool append, struct separator **up)
+static struct inner *inner_split(struct index *x, struct inner *node, bool append,
+                                 struct separator **up)
 {
     /* Keys that only ever grow leave full nodes behind them. */
     uint32_t mid = append ? FANOUT - 4 : FANOUT / 2;
@@ -145,10 +150,10 @@ static struct inner *inner_split(struct index *x, struct inner *node, bool appen
     return right;
 }
 
-/* --- the way down -------------------------------------------------------------------------------------- */
+/* --- the way down ----------------------------------------------------------------------------- */
 
-/* What a search reads first of a node, leaf or inner: header, prefix, and slots or heads. Asked for together they cost
- * one wait for memory. */
+/* What a search reads first of a node, leaf or inner: header, prefix, and slots or heads. Asked for
+ * together they cost one wait for memory. */
 static inline void node_prefetch(const void *node)
 {
     for (size_t at = 0; at < 10u * CACHE_LINE_BYTES; at += CACHE_LINE_BYTES) {
@@ -225,7 +230,7 @@ const struct separator *tree_upper_bound(const struct index *x, const struct pat
     return NULL;
 }
 
-/* --- growing ------------------------------------------------------------------------------------------- */
+/* --- growing ---------------------------------------------------------------------------------- */
 
 /* Put `l` where the path's leaf is. */
 static void set_child(struct index *x, struct path *p, struct leaf *l)
@@ -260,7 +265,8 @@ void tree_replace_leaf(struct index *x, struct path *p, struct leaf *l)
 }
 
 /* Make room for one more child behind the path's leaf, splitting upwards as far as needed. */
-static void insert_right(struct index *x, const struct path *p, struct separator *sep, struct leaf *leaf)
+static void insert_right(struct index *x, const struct path *p, struct separator *sep,
+                         struct leaf *leaf)
 {
     void *child = leaf;
     int64_t live = leaf->live;
@@ -300,7 +306,8 @@ static size_t split_point(const struct index *x, const struct path *p, size_t n,
 {
     size_t prefix = p->leaf->prefix_len;
     if (common_prefix(x->items[0].key, x->items[n - 1].key) < prefix) {
-        /* The new key shares less than the others and would lengthen them all: it stands at an end, and goes alone. */
+        /* The new key shares less than the others and would lengthen them all: it stands at an end,
+         * and goes alone. */
         return i == 0 ? 1 : n - 1;
     }
     if (i == n - 1 && p->leaf->next == NULL) {
@@ -338,7 +345,7 @@ void tree_rebuild(struct index *x, struct path *p, size_t n, size_t i)
     insert_right(x, p, sep, right);
 }
 
-/* --- shrinking ----------------------------------------------------------------------------------------- */
+/* --- shrinking -------------------------------------------------------------------------------- */
 
 /* A root with a single child is no level of its own. */
 static void collapse_root(struct index *x)
@@ -369,7 +376,8 @@ static void inner_join(struct index *x, struct inner *parent, uint32_t i)
     give(x, right, sizeof *right);
 }
 
-/* The path's node at `level` lost a child: release it when empty, join it when small; and so on upwards. */
+/* The path's node at `level` lost a child: release it when empty, join it when small; and so on
+ * upwards. */
 static void fix_upwards(struct index *x, const struct path *p, uint32_t level)
 {
     while (level > 0) {

@@ -1,8 +1,9 @@
 /* lease.c - the lease table.
  *
- * Leases are found by id and keys by their bytes, each through a hash table with open addressing. The keys of a lease
- * form a list, sorted only when somebody asks for them. While promoted, every lease stands in a binary heap by the time at
- * which it is due to be reported: its deadline, or a while after it was last reported. Nothing depends on hash order.
+ * Leases are found by id and keys by their bytes, each through a hash table with open addressing.
+ * The keys of a lease form a list, sorted only when somebody asks for them. While promoted, every
+ * lease stands in a binary heap by the time at which it is due to be reported: its deadline, or a
+ * while after it was last reported. Nothing depends on hash order.
  */
 #include "engine/lease.h"
 
@@ -12,8 +13,9 @@
 #include "base/hash.h"
 #include "base/mem.h"
 
-#define SPREAD_LEASES_MIN 1000u      /* with fewer leases a promotion spreads nothing */
-#define SPREAD_PER_SECOND_MAX 750u   /* expiries in any one second, below etcd's 1000 revocations a second */
+#define SPREAD_LEASES_MIN 1000u /* with fewer leases a promotion spreads nothing */
+/* expiries in any one second, below etcd's 1000 revocations a second */
+#define SPREAD_PER_SECOND_MAX 750u
 #define TABLE_CELLS_FIRST 64u
 #define NOT_IN_HEAP SIZE_MAX
 
@@ -61,7 +63,7 @@ struct lease_table {
     size_t heap_cap;
 };
 
-/* --- hash table ------------------------------------------------------------------------------------------- */
+/* --- hash table ------------------------------------------------------------------------------- */
 
 static void table_place(struct table *t, uint64_t hash, void *p)
 {
@@ -75,7 +77,8 @@ static void table_place(struct table *t, uint64_t hash, void *p)
 static void table_add(struct table *t, uint64_t hash, void *p)
 {
     if (t->n >= t->n_cells / 4 * 3) {
-        struct table grown = {.n_cells = t->n_cells == 0 ? TABLE_CELLS_FIRST : 2 * t->n_cells, .n = t->n};
+        struct table grown = {.n_cells = t->n_cells == 0 ? TABLE_CELLS_FIRST : 2 * t->n_cells,
+                              .n = t->n};
         grown.cells = xcalloc(grown.n_cells, sizeof *grown.cells);
         for (size_t i = 0; i < t->n_cells; i++) {
             if (t->cells[i].p != NULL) {
@@ -147,7 +150,7 @@ static struct lease_key *find_key(const struct lease_table *t, uint64_t hash, st
     return NULL;
 }
 
-/* --- heap ------------------------------------------------------------------------------------------------- */
+/* --- heap ------------------------------------------------------------------------------------- */
 
 static bool due_before(const struct lease *a, const struct lease *b)
 {
@@ -214,7 +217,7 @@ static void set_deadline(struct lease_table *t, struct lease *l, uint64_t deadli
     }
 }
 
-/* --- leases ----------------------------------------------------------------------------------------------- */
+/* --- leases ----------------------------------------------------------------------------------- */
 
 struct lease_table *lease_table_create(int64_t min_ttl_s)
 {
@@ -259,7 +262,8 @@ static int64_t checkpoint_within(int64_t remaining_s)
     return remaining_s > LEASE_TTL_MAX_S ? LEASE_TTL_MAX_S : remaining_s;
 }
 
-static struct lease *add_lease(struct lease_table *t, int64_t id, int64_t ttl_s, int64_t checkpoint_s)
+static struct lease *add_lease(struct lease_table *t, int64_t id, int64_t ttl_s,
+                               int64_t checkpoint_s)
 {
     struct lease *l = xcalloc(1, sizeof *l);
     l->id = id;
@@ -270,7 +274,8 @@ static struct lease *add_lease(struct lease_table *t, int64_t id, int64_t ttl_s,
     return l;
 }
 
-enum err lease_grant(struct lease_table *t, int64_t id, int64_t ttl_s, uint64_t now_ms, int64_t *effective_s)
+enum err lease_grant(struct lease_table *t, int64_t id, int64_t ttl_s, uint64_t now_ms,
+                     int64_t *effective_s)
 {
     if (id == 0) {
         return ERR_LEASE_NOT_FOUND;
@@ -326,7 +331,7 @@ size_t lease_count(const struct lease_table *t)
     return t->by_id.n;
 }
 
-/* --- keys ------------------------------------------------------------------------------------------------- */
+/* --- keys ------------------------------------------------------------------------------------- */
 
 static void link_key(struct lease *l, struct lease_key *k)
 {
@@ -391,7 +396,8 @@ static int by_bytes(const void *a, const void *b)
     return slice_cmp(slice_of(x->data, x->len), slice_of(y->data, y->len));
 }
 
-void lease_each_key(const struct lease_table *t, int64_t id, void (*each)(void *arg, struct slice key), void *arg)
+void lease_each_key(const struct lease_table *t, int64_t id,
+                    void (*each)(void *arg, struct slice key), void *arg)
 {
     const struct lease *l = find_lease(t, id);
     if (l == NULL || l->n_keys == 0) {
@@ -411,7 +417,7 @@ void lease_each_key(const struct lease_table *t, int64_t id, void (*each)(void *
     free(keys);
 }
 
-/* --- time ------------------------------------------------------------------------------------------------- */
+/* --- time ------------------------------------------------------------------------------------- */
 
 static int by_deadline(const void *a, const void *b)
 {
@@ -431,7 +437,8 @@ static int by_id(const void *a, const void *b)
 }
 
 /* All leases in the given order; the caller frees. */
-static struct lease **sorted_leases(const struct lease_table *t, int (*order)(const void *, const void *))
+static struct lease **sorted_leases(const struct lease_table *t,
+                                    int (*order)(const void *, const void *))
 {
     struct lease **all = xalloc(t->by_id.n * sizeof(struct lease *));
     size_t n = 0;
@@ -498,7 +505,8 @@ enum err lease_renew(struct lease_table *t, int64_t id, uint64_t now_ms, int64_t
     return OK;
 }
 
-enum err lease_lookup(const struct lease_table *t, int64_t id, uint64_t now_ms, struct lease_info *out)
+enum err lease_lookup(const struct lease_table *t, int64_t id, uint64_t now_ms,
+                      struct lease_info *out)
 {
     const struct lease *l = find_lease(t, id);
     if (l == NULL) {
@@ -524,7 +532,8 @@ void lease_each(const struct lease_table *t, void (*each)(void *arg, int64_t id)
     free(all);
 }
 
-size_t lease_expired(struct lease_table *t, uint64_t now_ms, uint64_t retry_ms, int64_t *ids, size_t n_max)
+size_t lease_expired(struct lease_table *t, uint64_t now_ms, uint64_t retry_ms, int64_t *ids,
+                     size_t n_max)
 {
     size_t n = 0;
     while (n < n_max && t->n_heap > 0 && t->heap[0]->due_ms <= now_ms) {

@@ -11,7 +11,7 @@
 #include "base/mem.h"
 #include "engine/index.h"
 
-/* --- random numbers from a fixed seed -------------------------------------------------------------------- */
+/* --- random numbers from a fixed seed --------------------------------------------------------- */
 
 struct rng {
     uint64_t s;
@@ -31,7 +31,7 @@ static uint64_t below(struct rng *r, uint64_t n)
     return next(r) % n;
 }
 
-/* --- key sets ---------------------------------------------------------------------------------------------- */
+/* --- key sets --------------------------------------------------------------------------------- */
 
 struct key_set {
     const char *name;
@@ -122,7 +122,7 @@ static const struct key_set key_sets[] = {
     {"any bytes", 6000, 500000, make_bytes},
 };
 
-/* --- the model ---------------------------------------------------------------------------------------------- */
+/* --- the model -------------------------------------------------------------------------------- */
 
 struct model_key {
     struct bytes key;
@@ -155,7 +155,8 @@ static void model_init(struct model *m, const struct key_set *set, struct rng *r
     }
     qsort(m->keys, set->n, sizeof *m->keys, by_key);
     for (size_t i = 0; i < set->n; i++) {
-        if (m->n > 0 && slice_eq(bytes_slice(&m->keys[m->n - 1].key), bytes_slice(&m->keys[i].key))) {
+        if (m->n > 0 &&
+            slice_eq(bytes_slice(&m->keys[m->n - 1].key), bytes_slice(&m->keys[i].key))) {
             bytes_deinit(&m->keys[i].key);
         } else {
             m->keys[m->n++] = m->keys[i];
@@ -272,7 +273,7 @@ static void assert_version(const struct key_version *want, const struct key_vers
     assert_int_equal(want->tombstone, got->tombstone);
 }
 
-/* --- one random run ------------------------------------------------------------------------------------------- */
+/* --- one random run --------------------------------------------------------------------------- */
 
 struct walk {
     struct index_cursor c;
@@ -298,7 +299,8 @@ static int64_t some_revision(struct run *t)
     case 0:
         return INDEX_LATEST;
     case 1:
-        return t->m.main - (int64_t)below(&t->rng, 3) > low ? t->m.main - (int64_t)below(&t->rng, 3) : t->m.main;
+        return t->m.main - (int64_t)below(&t->rng, 3) > low ? t->m.main - (int64_t)below(&t->rng, 3)
+                                                            : t->m.main;
     case 2: {
         const struct model_key *k = &t->m.keys[below(&t->rng, t->m.n)];
         int64_t main = k->n == 0 ? t->m.main : k->v[below(&t->rng, k->n)].mod.main;
@@ -309,7 +311,8 @@ static int64_t some_revision(struct run *t)
     }
 }
 
-/* A bound near a key: the key, a bit above it, or cut short. `*i`: the first key of the model at or above it. */
+/* A bound near a key: the key, a bit above it, or cut short. `*i`: the first key of the model at or
+ * above it. */
 static void some_bound(struct run *t, struct bytes *out, size_t *i)
 {
     *i = below(&t->rng, t->m.n);
@@ -422,8 +425,9 @@ static void do_walk(struct run *t)
         while (w->from_i < t->m.n && alive_at(&t->m, w->from_i, w->c.at) == NULL) {
             w->from_i++;
         }
-        bool more = w->from_i < t->m.n &&
-                    (w->to.data == NULL || slice_cmp(key_of(&t->m, w->from_i), bytes_slice(&w->to)) < 0);
+        bool more =
+            w->from_i < t->m.n &&
+            (w->to.data == NULL || slice_cmp(key_of(&t->m, w->from_i), bytes_slice(&w->to)) < 0);
         struct slice key;
         struct key_version v;
         assert_int_equal(index_cursor_next(&w->c, &key, &v), more);
@@ -444,7 +448,8 @@ static void do_compact(struct run *t, bool whole)
         t->compacting_to = low + (int64_t)below(&t->rng, (uint64_t)(t->m.main - low + 1));
         if (below(&t->rng, 2) == 0) {
             const struct model_key *k = &t->m.keys[below(&t->rng, t->m.n)];
-            int64_t main = k->n == 0 ? 0 : k->v[k->n - 1].mod.main; /* often a tombstone just there */
+            /* often a tombstone just there */
+            int64_t main = k->n == 0 ? 0 : k->v[k->n - 1].mod.main;
             t->compacting_to = main >= low ? main : t->compacting_to;
         }
         t->compacting_to = t->compacting_to == 0 ? 1 : t->compacting_to;
@@ -535,7 +540,8 @@ static void random_run(void **state)
             index_check(t.x);
         }
         if (op == set->n_ops / 2) {
-            t.compacting_to = 0; /* one under way ends with the process; the model has not compacted */
+            /* one under way ends with the process; the model has not compacted */
+            t.compacting_to = 0;
             restore(&t);
         }
     }
@@ -553,7 +559,8 @@ int main(void)
 {
     struct CMUnitTest tests[ARRAY_LEN(key_sets)];
     for (size_t i = 0; i < ARRAY_LEN(key_sets); i++) {
-        tests[i] = (struct CMUnitTest){key_sets[i].name, random_run, NULL, NULL, (void *)(uintptr_t)&key_sets[i]};
+        tests[i] = (struct CMUnitTest){key_sets[i].name, random_run, NULL, NULL,
+                                       (void *)(uintptr_t)&key_sets[i]};
     }
     return cmocka_run_group_tests_name("index against the model", tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* test_index_cases.c - the key index: what compaction keeps, edges of cursors, memory given back; and, when PINTLE_BENCH is
- * set, figures for a million keys. */
+/* test_index_cases.c - the key index: what compaction keeps, edges of cursors, memory given back;
+ * and, when PINTLE_BENCH is set, figures for a million keys. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,13 +17,15 @@ static const struct slice no_bound = {NULL, 0};
 
 static struct key_version put_at(int64_t main)
 {
-    return (struct key_version){.mod = {main, 0}, .create_revision = main, .version = 1, .kv_bytes = 100};
+    return (struct key_version){
+        .mod = {main, 0}, .create_revision = main, .version = 1, .kv_bytes = 100};
 }
 
-/* --- compaction --------------------------------------------------------------------------------------------- */
+/* --- compaction ------------------------------------------------------------------------------- */
 
-/* Changes of one key, a character for each revision from 1 on: p a put, d a deletion, . nothing. What reads at each revision
- * find afterwards: the digit of a put's revision, the letter of a deletion's (a is 1), . for nothing. */
+/* Changes of one key, a character for each revision from 1 on: p a put, d a deletion, . nothing.
+ * What reads at each revision find afterwards: the digit of a put's revision, the letter of a
+ * deletion's (a is 1), . for nothing. */
 struct compaction {
     const char *name;
     const char *changes;
@@ -86,7 +88,7 @@ static void compaction_keeps(void **state)
     index_destroy(&x);
 }
 
-/* --- cursors -------------------------------------------------------------------------------------------------- */
+/* --- cursors ---------------------------------------------------------------------------------- */
 
 struct range {
     const char *name;
@@ -161,7 +163,7 @@ static void an_empty_index(void **state)
     index_destroy(&x);
 }
 
-/* --- leaves whose keys share much ---------------------------------------------------------------------------- */
+/* --- leaves whose keys share much ------------------------------------------------------------- */
 
 #define SHARED_BYTES 500u
 
@@ -212,7 +214,7 @@ static void a_stranger_comes(void **state)
     index_destroy(&x);
 }
 
-/* --- memory given back ------------------------------------------------------------------------------------------ */
+/* --- memory given back ------------------------------------------------------------------------ */
 
 #define MANY 200000u
 #define LOG_BYTES_MAX (5u << 20) /* the log of creations and deletions may stay */
@@ -229,9 +231,12 @@ static void random_name(char *out, uint64_t i)
     (void)snprintf(out, 48, "/registry/pods/default/%016llx-", (unsigned long long)(z ^ (z >> 32)));
 }
 
-/* How names are made: by pointers to these. */
-static void (*const ascending)(char *, uint64_t) = ascending_name;
-static void (*const random_order)(char *, uint64_t) = random_name;
+struct naming {
+    void (*name)(char *out, uint64_t i);
+};
+
+static const struct naming ascending = {ascending_name};
+static const struct naming random_order = {random_name};
 
 static void compact_to(struct index *x, int64_t c)
 {
@@ -250,7 +255,8 @@ static void assert_counts(const struct index *x)
 
 static void deleted_keys_give_their_memory_back(void **state)
 {
-    void (*key_name)(char *, uint64_t) = *(void (**)(char *, uint64_t))*state;
+    const struct naming *naming = *state;
+    void (*key_name)(char *, uint64_t) = naming->name;
     struct index *x = index_create();
     uint64_t empty = index_stats(x).bytes;
     int64_t main = 1;
@@ -287,7 +293,7 @@ static void deleted_keys_give_their_memory_back(void **state)
     index_destroy(&x);
 }
 
-/* --- figures ------------------------------------------------------------------------------------------------------ */
+/* --- figures ---------------------------------------------------------------------------------- */
 
 #define BENCH_KEYS 1000000u
 #define BENCH_KEY_BYTES 40u
@@ -351,7 +357,8 @@ static void bench_compact(struct bench *b, uint64_t i)
     compact_to(b->x, b->main + 1);
 }
 
-static void bench_phase(struct bench *b, const char *name, void (*one)(struct bench *, uint64_t), uint64_t n, uint64_t per)
+static void bench_phase(struct bench *b, const char *name, void (*one)(struct bench *, uint64_t),
+                        uint64_t n, uint64_t per)
 {
     uint64_t start = clock_now_ns(clock_real());
     for (uint64_t i = 0; i < n; i++) {
@@ -359,8 +366,9 @@ static void bench_phase(struct bench *b, const char *name, void (*one)(struct be
     }
     uint64_t ns = clock_now_ns(clock_real()) - start;
     struct index_stats s = index_stats(b->x);
-    print_message("%-44s %8.1f ns  (keys %llu, old versions %llu, %.1f MB)\n", name, (double)ns / (double)per,
-                  (unsigned long long)s.keys, (unsigned long long)s.old_versions, (double)s.bytes / 1e6);
+    print_message("%-44s %8.1f ns  (keys %llu, old versions %llu, %.1f MB)\n", name,
+                  (double)ns / (double)per, (unsigned long long)s.keys,
+                  (unsigned long long)s.old_versions, (double)s.bytes / 1e6);
 }
 
 static void figures(void **state)
@@ -400,19 +408,24 @@ int main(void)
     struct CMUnitTest tests[ARRAY_LEN(compactions) + ARRAY_LEN(ranges) + ARRAY_LEN(strangers) + 4];
     size_t n = 0;
     for (size_t i = 0; i < ARRAY_LEN(compactions); i++) {
-        tests[n++] = (struct CMUnitTest){compactions[i].name, compaction_keeps, NULL, NULL, (void *)(uintptr_t)&compactions[i]};
+        tests[n++] = (struct CMUnitTest){compactions[i].name, compaction_keeps, NULL, NULL,
+                                         (void *)(uintptr_t)&compactions[i]};
     }
     for (size_t i = 0; i < ARRAY_LEN(ranges); i++) {
-        tests[n++] = (struct CMUnitTest){ranges[i].name, cursor_gives, NULL, NULL, (void *)(uintptr_t)&ranges[i]};
+        tests[n++] = (struct CMUnitTest){ranges[i].name, cursor_gives, NULL, NULL,
+                                         (void *)(uintptr_t)&ranges[i]};
     }
     for (size_t i = 0; i < ARRAY_LEN(strangers); i++) {
-        tests[n++] = (struct CMUnitTest){strangers[i].name, a_stranger_comes, NULL, NULL, (void *)(uintptr_t)&strangers[i]};
+        tests[n++] = (struct CMUnitTest){strangers[i].name, a_stranger_comes, NULL, NULL,
+                                         (void *)(uintptr_t)&strangers[i]};
     }
     tests[n++] = (struct CMUnitTest){"an empty index", an_empty_index, NULL, NULL, NULL};
-    tests[n++] = (struct CMUnitTest){"keys in random order, deleted, give their memory back", deleted_keys_give_their_memory_back,
-                                     NULL, NULL, (void *)(uintptr_t)&random_order};
-    tests[n++] = (struct CMUnitTest){"keys in ascending order, deleted, give their memory back", deleted_keys_give_their_memory_back,
-                                     NULL, NULL, (void *)(uintptr_t)&ascending};
+    tests[n++] = (struct CMUnitTest){"keys in random order, deleted, give their memory back",
+                                     deleted_keys_give_their_memory_back, NULL, NULL,
+                                     (void *)(uintptr_t)&random_order};
+    tests[n++] = (struct CMUnitTest){"keys in ascending order, deleted, give their memory back",
+                                     deleted_keys_give_their_memory_back, NULL, NULL,
+                                     (void *)(uintptr_t)&ascending};
     tests[n++] = (struct CMUnitTest){"figures", figures, NULL, NULL, NULL};
     return cmocka_run_group_tests_name("index cases", tests, NULL, NULL);
 }

@@ -1,4 +1,5 @@
-/* test_lease.c - scripts of calls with the answer to each, then size, spreading and a random run against a naive model. */
+/* test_lease.c - scripts of calls with the answer to each, then size, spreading and a random run
+ * against a naive model. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -14,17 +15,17 @@
 #define MIN_TTL_S 2
 #define RETRY_MS 7000u
 
-/* --- scripts ---------------------------------------------------------------------------------------------- */
+/* --- scripts ---------------------------------------------------------------------------------- */
 
 enum op {
     END,
-    GRANT,      /* id, n: TTL */
-    RESTORE,    /* id, n: TTL, n2: remaining */
-    REVOKE,     /* id */
-    ATTACH,     /* id, key */
-    OWNER,      /* key */
-    KEYS,       /* id */
-    PROMOTE,    /* n: extension in ms */
+    GRANT,   /* id, n: TTL */
+    RESTORE, /* id, n: TTL, n2: remaining */
+    REVOKE,  /* id */
+    ATTACH,  /* id, key */
+    OWNER,   /* key */
+    KEYS,    /* id */
+    PROMOTE, /* n: extension in ms */
     DEMOTE,
     RENEW,      /* id */
     LOOKUP,     /* id */
@@ -339,7 +340,7 @@ static void run_script(void **state)
     lease_table_destroy(&t);
 }
 
-/* --- size ------------------------------------------------------------------------------------------------- */
+/* --- size ------------------------------------------------------------------------------------- */
 
 #define N_KEYS 100000u
 
@@ -388,15 +389,15 @@ static void one_lease_with_many_keys(void **state)
     lease_table_destroy(&t);
 }
 
-/* --- spreading ---------------------------------------------------------------------------------------------- */
+/* --- spreading -------------------------------------------------------------------------------- */
 
 struct spread {
     const char *name;
     size_t n;
     int64_t ttl_s;
-    int64_t ttl_step;    /* each lease has a TTL larger by this ... */
-    size_t per_step;     /* ... after so many leases */
-    uint64_t last_ms;    /* deadline of the last */
+    int64_t ttl_step; /* each lease has a TTL larger by this ... */
+    size_t per_step;  /* ... after so many leases */
+    uint64_t last_ms; /* deadline of the last */
     size_t most_a_second;
 };
 
@@ -417,7 +418,9 @@ static void promotion_spreads(void **state)
     struct lease_table *t = lease_table_create(MIN_TTL_S);
     for (size_t i = 0; i < s->n; i++) {
         int64_t ttl;
-        assert_int_equal(lease_grant(t, (int64_t)i + 1, s->ttl_s + s->ttl_step * (int64_t)(i / s->per_step), 0, &ttl), OK);
+        assert_int_equal(lease_grant(t, (int64_t)i + 1,
+                                     s->ttl_s + s->ttl_step * (int64_t)(i / s->per_step), 0, &ttl),
+                         OK);
     }
     lease_promote(t, 0, 0);
     int64_t *ids = xalloc(s->n * sizeof *ids);
@@ -437,7 +440,7 @@ static void promotion_spreads(void **state)
     lease_table_destroy(&t);
 }
 
-/* --- random run ---------------------------------------------------------------------------------------------- */
+/* --- random run ------------------------------------------------------------------------------- */
 
 #define MODEL_LEASES 200u
 #define MODEL_KEYS 500u
@@ -498,7 +501,10 @@ static void model_step(struct lease_table *t, struct model *m, uint64_t *seed, u
         break;
     default: {
         bool runs = m->exists[i] && m->deadline_ms[i] > now;
-        enum err want = !m->promoted ? ERR_NOT_LEADER : !m->exists[i] ? ERR_LEASE_NOT_FOUND : runs ? OK : ERR_TIMEOUT;
+        enum err want = !m->promoted    ? ERR_NOT_LEADER
+                        : !m->exists[i] ? ERR_LEASE_NOT_FOUND
+                        : runs          ? OK
+                                        : ERR_TIMEOUT;
         assert_int_equal(lease_renew(t, id, now, &ttl), want);
         if (want == OK) {
             assert_int_equal(ttl, m->ttl_s[i]);
@@ -517,7 +523,8 @@ static void model_expire(struct lease_table *t, struct model *m, uint64_t now)
     for (size_t g = 0;; g++) {
         size_t best = MODEL_LEASES;
         for (size_t i = 0; m->promoted && i < MODEL_LEASES; i++) {
-            if (m->exists[i] && m->due_ms[i] <= now && (best == MODEL_LEASES || m->due_ms[i] < m->due_ms[best])) {
+            if (m->exists[i] && m->due_ms[i] <= now &&
+                (best == MODEL_LEASES || m->due_ms[i] < m->due_ms[best])) {
                 best = i;
             }
         }
@@ -569,12 +576,15 @@ int main(void)
     struct CMUnitTest tests[ARRAY_LEN(scripts) + ARRAY_LEN(spreads) + 2];
     size_t n = 0;
     for (size_t i = 0; i < ARRAY_LEN(scripts); i++) {
-        tests[n++] = (struct CMUnitTest){scripts[i].name, run_script, NULL, NULL, (void *)(uintptr_t)&scripts[i]};
+        tests[n++] = (struct CMUnitTest){scripts[i].name, run_script, NULL, NULL,
+                                         (void *)(uintptr_t)&scripts[i]};
     }
     for (size_t i = 0; i < ARRAY_LEN(spreads); i++) {
-        tests[n++] = (struct CMUnitTest){spreads[i].name, promotion_spreads, NULL, NULL, (void *)(uintptr_t)&spreads[i]};
+        tests[n++] = (struct CMUnitTest){spreads[i].name, promotion_spreads, NULL, NULL,
+                                         (void *)(uintptr_t)&spreads[i]};
     }
-    tests[n++] = (struct CMUnitTest){"one lease with 100000 keys", one_lease_with_many_keys, NULL, NULL, NULL};
+    tests[n++] = (struct CMUnitTest){"one lease with 100000 keys", one_lease_with_many_keys, NULL,
+                                     NULL, NULL};
     tests[n++] = (struct CMUnitTest){"random calls", random_calls, NULL, NULL, NULL};
     return cmocka_run_group_tests_name("leases", tests, NULL, NULL);
 }
