@@ -1,7 +1,6 @@
 /* fixture.c - see fixture.h. */
 #include "tests/raft/member/fixture.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,9 +51,8 @@ static void gate_abort(struct backend *b)
 static enum err gate_commit(struct backend *b, struct err_ctx *ec)
 {
     struct gate *g = gate_of(b);
-    while (atomic_load(&g->hold)) {
-        (void)sched_yield();
-    }
+    pthread_mutex_lock(&g->hold);
+    pthread_mutex_unlock(&g->hold);
     uint64_t n = atomic_fetch_add(&g->n_commits, 1) + 1;
     uint64_t fail_at = atomic_load(&g->fail_at);
     bool dark = g->power != NULL && g->power_at != 0 && vfs_fault_calls(g->power) >= g->power_at;
@@ -87,6 +85,7 @@ static enum err gate_defrag(struct backend *b, struct err_ctx *ec)
 static void gate_init(struct gate *g, struct backend_ops *ops)
 {
     g->inner = backend_mem_create();
+    pthread_mutex_init(&g->hold, NULL);
     *ops = *g->inner->ops;
     ops->close = gate_close;
     ops->begin = gate_begin;
@@ -198,6 +197,7 @@ void fixture_deinit(struct fixture *f)
     fixture_clear_fault(f);
     f->store.inner->ops->close(&f->store.inner);
     free((void *)(uintptr_t)f->store.base.ops);
+    pthread_mutex_destroy(&f->store.hold);
     vfs_mem_destroy(&f->disk);
     pthread_cond_destroy(&f->news);
     pthread_mutex_destroy(&f->lock);

@@ -37,7 +37,7 @@ struct gate {
     uint64_t power_at;
     _Atomic uint64_t n_commits;
     _Atomic uint64_t fail_at; /* this commit fails, and every later one; 0: none */
-    _Atomic bool hold;        /* commits wait until this is false */
+    pthread_mutex_t hold;     /* a commit takes it for a moment: a test that has it holds the store back */
 };
 
 struct fixture {
