@@ -302,13 +302,16 @@ MUST_CHECK enum err raft_apply_conf_change(struct raft *r, const struct raft_con
 /* Hand leadership to `to`. On a follower the wish is forwarded. */
 void raft_transfer_leader(struct raft *r, uint64_t to);
 
-/* A follower forgets its leader and may vote again in this term; it does not campaign at once. */
+/* A follower forgets its leader: it no longer ignores requests for votes on the leader's behalf.
+ * When connections to the leader die, members that call this elect another one without waiting for
+ * the election timeout (one of them calls raft_campaign). Not with lease_reads. */
 void raft_forget_leader(struct raft *r);
 
 /* The last message to `id` did not arrive. */
 void raft_report_unreachable(struct raft *r, uint64_t id);
 
-/* The snapshot that raft told us to send to `id` was delivered, or not. */
+/* The snapshot that raft told us to send to `id` was delivered, or not. Has to be said of every
+ * one: until then, or until `id` acknowledges it, nothing else is sent there. */
 void raft_report_snapshot(struct raft *r, uint64_t id, bool delivered);
 
 /* The own log lost entries that it may have acknowledged, none behind the one of (`term`, `index`):

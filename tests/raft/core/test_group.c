@@ -306,6 +306,30 @@ static void a_suspect_gets_back_what_it_lost(void **state)
     sim_destroy(&s);
 }
 
+static void who_forgets_the_leader_elects_another_at_once(void **state)
+{
+    (void)state;
+    struct sim_options options = three();
+    struct sim *s = NULL;
+    struct sim_member *leader = begin(&options, &s);
+    struct sim_member *hasty = other(s, leader);
+    s->cut = side_of(leader);
+    raft_campaign(hasty->raft);
+    for (size_t i = 0; i < 10; i++) {
+        exchange(s);
+    }
+    assert_int_equal(role_of(hasty), RAFT_PRE_CANDIDATE); /* the third one keeps the lease */
+    for (size_t i = 0; i < options.n_members; i++) {
+        raft_forget_leader(s->members[i].raft);
+    }
+    raft_campaign(hasty->raft);
+    for (size_t i = 0; i < 10; i++) {
+        exchange(s);
+    }
+    assert_int_equal(role_of(hasty), RAFT_LEADER);
+    sim_destroy(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -318,6 +342,7 @@ int main(void)
         cmocka_unit_test(messages_under_way_are_bounded),
         cmocka_unit_test(forwarding_can_be_refused),
         cmocka_unit_test(a_lost_snapshot_is_sent_again),
+        cmocka_unit_test(who_forgets_the_leader_elects_another_at_once),
         cmocka_unit_test(a_suspect_gets_back_what_it_lost),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
