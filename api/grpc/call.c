@@ -1,11 +1,11 @@
 /* call.c - the life of a call and the queue of its answer.
  *
- *     open ──request──► running ──finish──► finished ──stream closed──► closed ──last reference──► pool
- *                          └───────────── reset, connection lost ──────────┘
+ *     open ──request──► running ──finish──► finished ──stream closed──► closed ──last reference──►
+ * pool └───────────── reset, connection lost ──────────┘
  *
- * Response headers go out with the first message, or together with the status when there is none. Bytes wait in the
- * call until nghttp2 pulls them; a status waits behind them. `ended` is called from the stream's close or from the
- * deadline, never from inside a function that a service called.
+ * Response headers go out with the first message, or together with the status when there is none.
+ * Bytes wait in the call until nghttp2 pulls them; a status waits behind them. `ended` is called
+ * from the stream's close or from the deadline, never from inside a function that a service called.
  */
 #include <stdlib.h>
 
@@ -21,7 +21,8 @@ static const nghttp2_nv ok_trailers[] = {
     H2_NV("grpc-status", "0"),
 };
 
-/* --- life ------------------------------------------------------------------------------------------- */
+/* --- life
+ * ------------------------------------------------------------------------------------------- */
 
 static void on_deadline(struct loop *l, struct loop_timer *t);
 
@@ -165,7 +166,8 @@ void call_closed(struct grpc_call *c)
     grpc_call_unref(&c);
 }
 
-/* --- status ----------------------------------------------------------------------------------------- */
+/* --- status
+ * ----------------------------------------------------------------------------------------- */
 
 static bool silent(const struct grpc_call *c)
 {
@@ -193,19 +195,21 @@ static struct slice encoded_text(struct grpc_call *c, const char *text)
     return kept;
 }
 
-/* The fields of a status; returns how many. Their bytes stay where they are until nghttp2 has copied them. */
+/* The fields of a status; returns how many. Their bytes stay where they are until nghttp2 has
+ * copied them. */
 static size_t status_fields(const struct grpc_call *c, nghttp2_nv *nv)
 {
     static const char status[] = "grpc-status";
     static const char message[] = "grpc-message";
     const char *digits = grpc_code_digits(c->code);
-    nv[0] = (nghttp2_nv){(uint8_t *)(uintptr_t)status, (uint8_t *)(uintptr_t)digits, sizeof(status) - 1,
-                         strlen(digits), NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE};
+    nv[0] =
+        (nghttp2_nv){(uint8_t *)(uintptr_t)status, (uint8_t *)(uintptr_t)digits, sizeof(status) - 1,
+                     strlen(digits), NGHTTP2_NV_FLAG_NO_COPY_NAME | NGHTTP2_NV_FLAG_NO_COPY_VALUE};
     if (c->text.len == 0) {
         return 1;
     }
-    nv[1] = (nghttp2_nv){(uint8_t *)(uintptr_t)message, (uint8_t *)(uintptr_t)c->text.data, sizeof(message) - 1,
-                         c->text.len, NGHTTP2_NV_FLAG_NO_COPY_NAME};
+    nv[1] = (nghttp2_nv){(uint8_t *)(uintptr_t)message, (uint8_t *)(uintptr_t)c->text.data,
+                         sizeof(message) - 1, c->text.len, NGHTTP2_NV_FLAG_NO_COPY_NAME};
     return 2;
 }
 
@@ -223,8 +227,8 @@ static void respond_trailers_only(struct grpc_call *c, const char *http_status)
 {
     static const char status[] = ":status";
     nghttp2_nv nv[4] = {
-        {(uint8_t *)(uintptr_t)status, (uint8_t *)(uintptr_t)http_status, sizeof(status) - 1, strlen(http_status),
-         NGHTTP2_NV_FLAG_NO_COPY_NAME},
+        {(uint8_t *)(uintptr_t)status, (uint8_t *)(uintptr_t)http_status, sizeof(status) - 1,
+         strlen(http_status), NGHTTP2_NV_FLAG_NO_COPY_NAME},
         head_fields[1],
     };
     size_t n = status_fields(c, nv + 2);
@@ -244,7 +248,8 @@ static void finish(struct grpc_call *c, enum grpc_code code, const char *text)
     call_handled(c, code);
 }
 
-void call_refuse(struct grpc_call *c, const char *http_status, enum grpc_code code, const char *text)
+void call_refuse(struct grpc_call *c, const char *http_status, enum grpc_code code,
+                 const char *text)
 {
     finish(c, code, text);
     respond_trailers_only(c, http_status);
@@ -323,7 +328,8 @@ static void on_deadline(struct loop *l, struct loop_timer *t)
     grpc_call_unref(&c);
 }
 
-/* --- messages --------------------------------------------------------------------------------------- */
+/* --- messages
+ * --------------------------------------------------------------------------------------- */
 
 static void account(struct grpc_call *c)
 {
@@ -348,7 +354,8 @@ static void put_frame_head(uint8_t *p, uint32_t len)
     p[4] = (uint8_t)len;
 }
 
-/* Room for `len` bytes at the end of the queue; NULL: the queue is at its bound and the call was cut off. */
+/* Room for `len` bytes at the end of the queue; NULL: the queue is at its bound and the call was
+ * cut off. */
 static uint8_t *queue_room(struct grpc_call *c, size_t len)
 {
     size_t queued = c->out.len - c->out_at + c->after.len;
@@ -422,7 +429,8 @@ void grpc_reply(struct grpc_call *c, const struct slice *pieces, size_t n)
     grpc_finish(c, GRPC_OK, NULL);
 }
 
-/* --- what nghttp2 pulls ------------------------------------------------------------------------------ */
+/* --- what nghttp2 pulls
+ * ------------------------------------------------------------------------------ */
 
 static size_t take_out(struct grpc_call *c, uint8_t *dst, size_t room)
 {
@@ -439,7 +447,8 @@ static size_t take_out(struct grpc_call *c, uint8_t *dst, size_t room)
     return n;
 }
 
-/* Bytes from the source, 0 when it failed. At its end what was queued behind it becomes the queue. */
+/* Bytes from the source, 0 when it failed. At its end what was queued behind it becomes the queue.
+ */
 static size_t take_source(struct grpc_call *c, uint8_t *dst, size_t room)
 {
     size_t n = room < c->source_left ? room : (size_t)c->source_left;
@@ -537,7 +546,8 @@ bool call_run_drains(struct call_home *h)
     return any;
 }
 
-/* --- what a call knows ------------------------------------------------------------------------------ */
+/* --- what a call knows
+ * ------------------------------------------------------------------------------ */
 
 void *grpc_call_service(const struct grpc_call *c)
 {

@@ -1,8 +1,8 @@
 /* call.h - what the parts of api/grpc share about a call. Internal to api/grpc and its tests.
  *
- * What        head.c reads request headers, message.c cuts the body into messages, call.c holds the answer's queue
- *             and the life of a call, server.c ties them to api/http.
- * Thread      the call's loop.
+ * What        head.c reads request headers, message.c cuts the body into messages, call.c holds the
+ * answer's queue and the life of a call, server.c ties them to api/http. Thread      the call's
+ * loop.
  */
 #ifndef API_GRPC_CALL_H
 #define API_GRPC_CALL_H
@@ -10,17 +10,25 @@
 #include "api/grpc/server.h"
 #include "api/http/h2.h"
 
-#define CALL_ARENA_FIRST_BYTES 1024u                 /* kept with a pooled call */
-#define CALL_ARENA_BYTES_MAX (64u * 1024u * 1024u)   /* over: the handler answers ERR_LIMIT */
-#define CALL_QUEUE_BYTES_MAX (256u * 1024u * 1024u)  /* one call's unsent bytes: ended with ResourceExhausted */
-#define CALL_POOL_MAX 4096u                          /* idle call objects of one loop; more are freed */
-#define CALL_KEEP_BYTES 4096u                        /* a larger buffer is not kept with a pooled call */
-#define STATUS_TEXT_MAX 8192u                        /* bytes of a status message as it came; the rest is cut */
-#define FRAME_HEAD_BYTES 5u                          /* flag and big-endian length before each message */
+#define CALL_ARENA_FIRST_BYTES 1024u               /* kept with a pooled call */
+#define CALL_ARENA_BYTES_MAX (64u * 1024u * 1024u) /* over: the handler answers ERR_LIMIT */
+#define CALL_QUEUE_BYTES_MAX                                                                       \
+    (256u * 1024u * 1024u)    /* one call's unsent bytes: ended with ResourceExhausted */
+#define CALL_POOL_MAX 4096u   /* idle call objects of one loop; more are freed */
+#define CALL_KEEP_BYTES 4096u /* a larger buffer is not kept with a pooled call */
+#define STATUS_TEXT_MAX 8192u /* bytes of a status message as it came; the rest is cut */
+#define FRAME_HEAD_BYTES 5u   /* flag and big-endian length before each message */
 #define GRPC_CODE_N 17u
 
 /* Request metadata that is kept; everything else is dropped as it comes. */
-enum call_key { KEY_TOKEN, KEY_AUTHORIZATION, KEY_HASLEADER, KEY_CLIENT_API_VERSION, KEY_GATEWAY_ACCEPT, KEY_N };
+enum call_key {
+    KEY_TOKEN,
+    KEY_AUTHORIZATION,
+    KEY_HASLEADER,
+    KEY_CLIENT_API_VERSION,
+    KEY_GATEWAY_ACCEPT,
+    KEY_N
+};
 
 struct method_row;
 struct call_home;
@@ -30,7 +38,7 @@ struct grpc_call {
     struct call_home *home;
     const struct grpc_method *method; /* NULL until known */
     struct method_row *row;
-    struct arena *arena; /* owned; NULL until needed */
+    struct arena *arena;    /* owned; NULL until needed */
     struct grpc_call *next; /* pool */
     uint32_t refs;
     /* Head. */
@@ -56,8 +64,8 @@ struct grpc_call {
     struct grpc_source *source; /* until its release */
     uint64_t source_left;
     struct bytes after;
-    enum grpc_code code;   /* when finished */
-    struct slice text;     /* arena; percent-encoded; when finished */
+    enum grpc_code code; /* when finished */
+    struct slice text;   /* arena; percent-encoded; when finished */
     void (*drain)(struct grpc_call *c);
     size_t drain_below;
     struct grpc_call *drain_next;
@@ -100,11 +108,12 @@ struct grpc_call *call_open(struct call_home *h);
 void call_closed(struct grpc_call *c);
 int64_t call_pull(struct grpc_call *c, uint8_t *dst, size_t room, bool *last);
 /* An answer made of headers alone. `http_status` "200" unless the request is no gRPC. */
-void call_refuse(struct grpc_call *c, const char *http_status, enum grpc_code code, const char *text);
+void call_refuse(struct grpc_call *c, const char *http_status, enum grpc_code code,
+                 const char *text);
 bool call_run_drains(struct call_home *h);
 void call_pool_free(struct call_home *h);
 void call_handled(struct grpc_call *c, enum grpc_code code); /* count the end */
-struct slice call_keep(struct grpc_call *c, struct slice s);  /* copy into the arena */
+struct slice call_keep(struct grpc_call *c, struct slice s); /* copy into the arena */
 
 /* head.c */
 void call_header(struct grpc_call *c, struct slice name, struct slice value);
@@ -122,10 +131,11 @@ bool server_knows_service(const struct grpc_server *s, struct slice service);
 const struct grpc_server_config *server_config(const struct grpc_server *s);
 bool server_admit(struct grpc_call *c);
 struct http_config;
-void grpc_http_config(struct grpc_server *s, struct http_config *out); /* for driving connections from memory */
+void grpc_http_config(struct grpc_server *s,
+                      struct http_config *out); /* for driving connections from memory */
 
 /* status.c */
-const char *grpc_code_name(enum grpc_code code);  /* "InvalidArgument", as metrics label them */
+const char *grpc_code_name(enum grpc_code code);   /* "InvalidArgument", as metrics label them */
 const char *grpc_code_digits(enum grpc_code code); /* "3" */
 /* Append `text` with every byte outside 0x20..0x7E, and '%', as %XX. */
 void grpc_text_encode(struct bytes *out, struct slice text);

@@ -1,6 +1,7 @@
 /* head.c - request headers: which call this is, and whether it may begin.
  *
- * The checks, their order and texts are grpc-go's (http2_server.go operateHeaders, server.go handleStream).
+ * The checks, their order and texts are grpc-go's (http2_server.go operateHeaders, server.go
+ * handleStream).
  */
 #include "api/grpc/call.h"
 #include "base/assert.h"
@@ -32,8 +33,8 @@ enum err grpc_timeout_parse(struct slice text, uint64_t *ms)
         }
         n = n * 10 + (uint64_t)(text.data[i] - '0');
     }
-    /* Eight digits of hours are far below the range of 64 bits. Parts of a millisecond round up, so that
-     * only a true zero is over at once. */
+    /* Eight digits of hours are far below the range of 64 bits. Parts of a millisecond round up, so
+     * that only a true zero is over at once. */
     switch (text.data[text.len - 1]) {
     case 'H':
         *ms = n * 3600000u;
@@ -174,7 +175,8 @@ static void refuse_path(struct grpc_call *c)
     struct slice method = slice_of(slash + 1, p.len - (size_t)(slash + 1 - p.data));
     struct bytes text = {0};
     if (server_knows_service(c->home->server, service)) {
-        bytes_printf(&text, "unknown method %.*s for service ", (int)method.len, (const char *)method.data);
+        bytes_printf(&text, "unknown method %.*s for service ", (int)method.len,
+                     (const char *)method.data);
     } else {
         bytes_add_str(&text, "unknown service ");
     }
@@ -187,7 +189,8 @@ static void refuse_path(struct grpc_call *c)
 static bool head_is_sound(struct grpc_call *c)
 {
     if (!c->content_type_ok) {
-        refuse_quoted(c, "415", GRPC_INVALID_ARGUMENT, "invalid gRPC request content-type ", c->content_type, "");
+        refuse_quoted(c, "415", GRPC_INVALID_ARGUMENT, "invalid gRPC request content-type ",
+                      c->content_type, "");
     } else if (c->bad_timeout) {
         refuse_quoted(c, "400", GRPC_INTERNAL, timeout_fault(c->timeout), c->timeout, "");
     } else if (!c->post) {
@@ -198,8 +201,8 @@ static bool head_is_sound(struct grpc_call *c)
     } else if (c->method == NULL) {
         refuse_path(c);
     } else if (c->encoding.len > 0) {
-        refuse_quoted(c, "200", GRPC_UNIMPLEMENTED, "grpc: Decompressor is not installed for grpc-encoding ",
-                      c->encoding, "");
+        refuse_quoted(c, "200", GRPC_UNIMPLEMENTED,
+                      "grpc: Decompressor is not installed for grpc-encoding ", c->encoding, "");
     } else {
         return true;
     }

@@ -1,7 +1,8 @@
 /* message.c - the request body cut into messages.
  *
- * A message that lies whole in what was read is handed over in place; only one that came in pieces is copied.
- * Checks and texts are grpc-go's (rpc_util.go recvMsg, checkRecvPayload; stream.go RecvMsg).
+ * A message that lies whole in what was read is handed over in place; only one that came in pieces
+ * is copied. Checks and texts are grpc-go's (rpc_util.go recvMsg, checkRecvPayload; stream.go
+ * RecvMsg).
  */
 #include <stdio.h>
 
@@ -20,7 +21,8 @@ static bool length_is_allowed(struct grpc_call *c, uint32_t len)
         return true;
     }
     char text[96];
-    (void)snprintf(text, sizeof(text), "grpc: received message larger than max (%u vs. %u)", len, max);
+    (void)snprintf(text, sizeof(text), "grpc: received message larger than max (%u vs. %u)", len,
+                   max);
     grpc_finish(c, GRPC_RESOURCE_EXHAUSTED, text);
     return false;
 }
@@ -50,7 +52,8 @@ static void deliver(struct grpc_call *c, uint8_t flag, struct slice message)
     if (one_only && c->n_messages > 0) {
         if (c->method->kind == GRPC_SERVER_STREAM) {
             grpc_finish(c, GRPC_INTERNAL,
-                        "cardinality violation: received multiple request messages for non-client-streaming RPC");
+                        "cardinality violation: received multiple request messages for "
+                        "non-client-streaming RPC");
         }
         return; /* grpc-go never looks at what follows the message of a unary call */
     }
@@ -74,7 +77,8 @@ static bool assemble(struct grpc_call *c, struct slice *piece)
     size_t lacking = announced(c->in_head) - c->in.len;
     size_t n = piece->len < lacking ? piece->len : lacking;
     if (!h2_partial_set(&c->stream, c->in.len + n)) {
-        grpc_finish(c, GRPC_RESOURCE_EXHAUSTED, "grpc: too many bytes of incomplete messages on this connection");
+        grpc_finish(c, GRPC_RESOURCE_EXHAUSTED,
+                    "grpc: too many bytes of incomplete messages on this connection");
         return false;
     }
     bytes_add(&c->in, piece->data, n);
@@ -137,8 +141,9 @@ void call_half_closed(struct grpc_call *c)
         return;
     }
     if (c->n_messages == 0 && c->method->kind == GRPC_SERVER_STREAM) {
-        grpc_finish(c, GRPC_INTERNAL,
-                    "cardinality violation: received no request message from non-client-streaming RPC");
+        grpc_finish(
+            c, GRPC_INTERNAL,
+            "cardinality violation: received no request message from non-client-streaming RPC");
         return;
     }
     if (!unary && c->method->half_closed != NULL) {

@@ -12,22 +12,24 @@ struct grpc_server {
     struct grpc_server_config cfg;
     struct http_server *http;    /* owned */
     struct metrics *own_metrics; /* owned; when the configuration has none */
-    struct method_row *rows;     /* owned; open addressing by hash of the path, method NULL: empty */
+    struct method_row *rows; /* owned; open addressing by hash of the path, method NULL: empty */
     size_t rows_mask;
     struct counter *received_bytes;
     struct counter *sent_bytes;
-    pthread_mutex_t lock; /* guards homes while loops attach */
+    pthread_mutex_t lock;    /* guards homes while loops attach */
     struct call_home *homes; /* owned */
 };
 
-/* --- methods ---------------------------------------------------------------------------------------- */
+/* --- methods
+ * ---------------------------------------------------------------------------------------- */
 
 struct method_row *server_find(struct grpc_server *s, struct slice path)
 {
     uint64_t hash = hash64(path.data, path.len);
     for (size_t i = hash & s->rows_mask; s->rows[i].method != NULL; i = (i + 1) & s->rows_mask) {
         struct method_row *r = &s->rows[i];
-        if (r->hash == hash && r->path_len == path.len && memcmp(r->method->path, path.data, path.len) == 0) {
+        if (r->hash == hash && r->path_len == path.len &&
+            memcmp(r->method->path, path.data, path.len) == 0) {
             return r;
         }
     }
@@ -38,7 +40,8 @@ bool server_knows_service(const struct grpc_server *s, struct slice service)
 {
     for (size_t i = 0; i <= s->rows_mask; i++) {
         const struct method_row *r = &s->rows[i];
-        if (r->method != NULL && r->path_len > service.len + 2 && r->method->path[service.len + 1] == '/' &&
+        if (r->method != NULL && r->path_len > service.len + 2 &&
+            r->method->path[service.len + 1] == '/' &&
             memcmp(r->method->path + 1, service.data, service.len) == 0) {
             return true;
         }
@@ -70,15 +73,18 @@ static void row_counters(struct metrics *m, struct method_row *r)
                              (int)(slash - path - 1), path + 1, kind_label(r->method->kind));
     r->started = metrics_counter(m, "grpc_server_started_total",
                                  "Total number of RPCs started on the server.", labels);
-    r->received = metrics_counter(m, "grpc_server_msg_received_total",
-                                  "Total number of RPC stream messages received on the server.", labels);
+    r->received =
+        metrics_counter(m, "grpc_server_msg_received_total",
+                        "Total number of RPC stream messages received on the server.", labels);
     r->sent = metrics_counter(m, "grpc_server_msg_sent_total",
                               "Total number of gRPC stream messages sent by the server.", labels);
     for (unsigned i = 0; i < GRPC_CODE_N; i++) {
-        char *with_code = xasprintf("grpc_code=\"%s\",%s", grpc_code_name((enum grpc_code)i), labels);
+        char *with_code =
+            xasprintf("grpc_code=\"%s\",%s", grpc_code_name((enum grpc_code)i), labels);
         r->handled[i] = metrics_counter(
             m, "grpc_server_handled_total",
-            "Total number of RPCs completed on the server, regardless of success or failure.", with_code);
+            "Total number of RPCs completed on the server, regardless of success or failure.",
+            with_code);
         free(with_code);
     }
     free(labels);
@@ -120,7 +126,8 @@ static void build_rows(struct grpc_server *s, struct metrics *m)
     }
 }
 
-/* --- the transport's handler ------------------------------------------------------------------------ */
+/* --- the transport's handler
+ * ------------------------------------------------------------------------ */
 
 static struct grpc_call *call_of(struct h2_stream *s)
 {
@@ -154,7 +161,8 @@ static bool on_turn_end(void *loop_state)
     return call_run_drains(h);
 }
 
-/* Calls whose references outlive the loop free themselves; the home waits for grpc_server_destroy. */
+/* Calls whose references outlive the loop free themselves; the home waits for grpc_server_destroy.
+ */
 static void on_detach(void *loop_state)
 {
     struct call_home *h = loop_state;
@@ -212,7 +220,8 @@ static const struct h2_handler handler = {
     .turn_end = on_turn_end,
 };
 
-/* --- public ----------------------------------------------------------------------------------------- */
+/* --- public
+ * ----------------------------------------------------------------------------------------- */
 
 const struct grpc_server_config *server_config(const struct grpc_server *s)
 {
@@ -254,8 +263,9 @@ struct grpc_server *grpc_server_create(const struct grpc_server_config *cfg)
         s->own_metrics = metrics_create();
         m = s->own_metrics;
     }
-    s->received_bytes = metrics_counter(m, "etcd_network_client_grpc_received_bytes_total",
-                                        "The total number of bytes received from grpc clients.", NULL);
+    s->received_bytes =
+        metrics_counter(m, "etcd_network_client_grpc_received_bytes_total",
+                        "The total number of bytes received from grpc clients.", NULL);
     s->sent_bytes = metrics_counter(m, "etcd_network_client_grpc_sent_bytes_total",
                                     "The total number of bytes sent to grpc clients.", NULL);
     build_rows(s, m);
@@ -285,7 +295,8 @@ void grpc_server_destroy(struct grpc_server **sp)
     free(s);
 }
 
-enum err grpc_server_bind(struct grpc_server *s, const char *host, const char *port, struct err_ctx *ec)
+enum err grpc_server_bind(struct grpc_server *s, const char *host, const char *port,
+                          struct err_ctx *ec)
 {
     return http_server_bind(s->http, host, port, ec);
 }
@@ -305,7 +316,8 @@ void grpc_server_serve(struct grpc_server *s, struct loop *const *loops, unsigne
     http_server_serve(s->http, loops, n_loops);
 }
 
-void grpc_server_shutdown(struct grpc_server *s, uint64_t grace_ms, void (*done)(void *arg), void *arg)
+void grpc_server_shutdown(struct grpc_server *s, uint64_t grace_ms, void (*done)(void *arg),
+                          void *arg)
 {
     http_server_shutdown(s->http, grace_ms, done, arg);
 }

@@ -7,12 +7,14 @@
 #include "base/assert.h"
 #include "base/mem.h"
 
-#define FLUSH_ROUNDS_MAX 4u /* per turn: what drain callbacks queue goes out in the same turn, within reason */
+#define FLUSH_ROUNDS_MAX                                                                           \
+    4u /* per turn: what drain callbacks queue goes out in the same turn, within reason */
 
 static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 static_assert(sizeof(preface) - 1 == 24, "fits conn.sniffed");
 
-/* --- state ------------------------------------------------------------------------------------------ */
+/* --- state
+ * ------------------------------------------------------------------------------------------ */
 
 void conn_mark_dirty(struct conn *c)
 {
@@ -122,7 +124,8 @@ void conn_init(struct conn *c, struct hub *h, const struct conn_io *io)
     conn_timer_in(c, CONN_SETUP_MS);
 }
 
-/* --- input ------------------------------------------------------------------------------------------ */
+/* --- input
+ * ------------------------------------------------------------------------------------------ */
 
 static void to_protocol(struct conn *c, struct slice in)
 {
@@ -176,7 +179,8 @@ void conn_input(struct conn *c, struct slice in)
     }
 }
 
-/* A client that half-closes still gets an answer that exists; work that it waited for is given up, as Go does. */
+/* A client that half-closes still gets an answer that exists; work that it waited for is given up,
+ * as Go does. */
 void conn_eof(struct conn *c)
 {
     if (c->state == CONN_H1 && h1_eof(c)) {
@@ -185,7 +189,8 @@ void conn_eof(struct conn *c)
     conn_kill(c);
 }
 
-/* --- output ----------------------------------------------------------------------------------------- */
+/* --- output
+ * ----------------------------------------------------------------------------------------- */
 
 void conn_written(struct conn *c, bool ok)
 {
@@ -258,8 +263,8 @@ static bool flush_conn(struct conn *c)
     return more;
 }
 
-/* One pass over what is dirty now. Connections with more to write are collected for the next turn, so that one busy
- * connection cannot keep the loop from its sockets. */
+/* One pass over what is dirty now. Connections with more to write are collected for the next turn,
+ * so that one busy connection cannot keep the loop from its sockets. */
 static void flush_dirty(struct hub *h, struct conn **later)
 {
     struct conn *c = h->dirty;
@@ -298,7 +303,8 @@ void hub_flush(struct hub *h)
     }
 }
 
-/* --- hub -------------------------------------------------------------------------------------------- */
+/* --- hub
+ * -------------------------------------------------------------------------------------------- */
 
 void hub_init(struct hub *h, struct loop *l, const struct http_config *cfg)
 {

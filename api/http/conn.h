@@ -1,12 +1,12 @@
 /* conn.h - one connection, between bytes and protocols. Internal to api/http and its tests.
  *
- * What        conn_input takes what was read; conn output is gathered once per turn by hub_flush and goes out through
- *             a small table of functions, so that tests and fuzzers drive a connection from memory.
- * Callers     listener.c (sockets), h1.c, h2.c, tests.
- * Thread      the connection's loop.
- * Invariants  A connection is torn down only from hub_flush or hub_deinit, never within conn_input or an answer: who
- *             holds a stream or exchange inside a callback need not fear for it.
- *             While `writing`, nothing is gathered: a peer that does not read costs one CONN_WRITE_BYTES buffer.
+ * What        conn_input takes what was read; conn output is gathered once per turn by hub_flush
+ * and goes out through a small table of functions, so that tests and fuzzers drive a connection
+ * from memory. Callers     listener.c (sockets), h1.c, h2.c, tests. Thread      the connection's
+ * loop. Invariants  A connection is torn down only from hub_flush or hub_deinit, never within
+ * conn_input or an answer: who holds a stream or exchange inside a callback need not fear for it.
+ *             While `writing`, nothing is gathered: a peer that does not read costs one
+ * CONN_WRITE_BYTES buffer.
  */
 #ifndef API_HTTP_CONN_H
 #define API_HTTP_CONN_H
@@ -28,10 +28,11 @@ struct hub;
 enum conn_state { CONN_SNIFF, CONN_H1, CONN_H2, CONN_LINGER, CONN_DEAD };
 
 struct conn_io {
-    ssize_t (*try_write)(struct conn *c, const uint8_t *p, size_t n); /* bytes taken; negative: broken */
+    ssize_t (*try_write)(struct conn *c, const uint8_t *p,
+                         size_t n);     /* bytes taken; negative: broken */
     void (*write_rest)(struct conn *c); /* send c->rest, then conn_written */
     void (*read_on)(struct conn *c, bool on);
-    void (*shut)(struct conn *c); /* no more bytes from us */
+    void (*shut)(struct conn *c);  /* no more bytes from us */
     void (*close)(struct conn *c); /* the last call; frees the memory that conn is embedded in */
 };
 
@@ -48,10 +49,10 @@ struct conn {
     bool finish;   /* linger once everything is written */
     uint8_t n_sniffed;
     uint8_t sniffed[24];
-    struct bytes rest; /* owned; what one write(2) did not take */
+    struct bytes rest;       /* owned; what one write(2) did not take */
     uint64_t write_since_ms; /* since when `writing` */
-    struct h1 *h1;     /* owned; H1 */
-    struct h2 *h2;     /* owned; H2 */
+    struct h1 *h1;           /* owned; H1 */
+    struct h2 *h2;           /* owned; H2 */
     struct loop_timer timer; /* when it fires: conn_timer decides by state */
 };
 
@@ -60,7 +61,7 @@ struct hub {
     struct loop *loop;
     struct http_server *server; /* NULL in tests */
     const struct http_config *cfg;
-    void *app;                  /* cfg->h2->attach */
+    void *app; /* cfg->h2->attach */
     nghttp2_session_callbacks *h2_callbacks;
     nghttp2_option *h2_option;
     struct conn *conns;

@@ -3,9 +3,10 @@
  *     IDLE ──first byte──► HEAD ──► BODY ──► WAIT (the handler has it) ──answer sent──► IDLE
  *       └──────────── a fault: canned answer, then DONE ◄───────────────────────┘
  *
- * The parser is paused at the end of a message; what came behind it is held until the answer is out. Reading goes on
- * meanwhile, up to a bound, so that a client's leaving is seen. The head is kept as NUL-terminated strings: target,
- * then name and value of each field. Canned answers and checks are those of Go's net/http.
+ * The parser is paused at the end of a message; what came behind it is held until the answer is
+ * out. Reading goes on meanwhile, up to a bound, so that a client's leaving is seen. The head is
+ * kept as NUL-terminated strings: target, then name and value of each field. Canned answers and
+ * checks are those of Go's net/http.
  */
 #include <http_parser.h>
 #include <stdio.h>
@@ -50,7 +51,8 @@ struct h1 {
     struct http_exchange *exchange; /* shared with the handler until answered */
 };
 
-/* --- answers ---------------------------------------------------------------------------------------- */
+/* --- answers
+ * ---------------------------------------------------------------------------------------- */
 
 static const char *status_text(int status)
 {
@@ -75,8 +77,9 @@ static void refuse(struct h1 *h, int status)
     /* Go names two of them by their older names. */
     text = status == 413 ? "Request Entity Too Large" : text;
     bytes_printf(&h->out,
-                 "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n%d %s", status,
-                 text, status, text);
+                 "HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: "
+                 "close\r\n\r\n%d %s",
+                 status, text, status, text);
     conn_finish(h->conn);
 }
 
@@ -123,8 +126,8 @@ static void end_exchange(struct http_exchange *x)
     free(x);
 }
 
-void http_respond(struct http_exchange *x, int status, const char *content_type, const char *headers,
-                  struct slice body)
+void http_respond(struct http_exchange *x, int status, const char *content_type,
+                  const char *headers, struct slice body)
 {
     ASSERT(!x->streaming);
     struct h1 *h = x->h1;
@@ -141,7 +144,8 @@ void http_respond(struct http_exchange *x, int status, const char *content_type,
     end_exchange(x);
 }
 
-void http_stream_begin(struct http_exchange *x, int status, const char *content_type, const char *headers)
+void http_stream_begin(struct http_exchange *x, int status, const char *content_type,
+                       const char *headers)
 {
     ASSERT(!x->streaming);
     x->streaming = true;
@@ -217,7 +221,8 @@ struct loop *http_exchange_loop(struct http_exchange *x)
     return x->loop;
 }
 
-/* --- the parser's callbacks: a negative answer stops it, and `fault` says why ------------------------------------ */
+/* --- the parser's callbacks: a negative answer stops it, and `fault` says why
+ * ------------------------------------ */
 
 static int stop_with(struct h1 *h, int status)
 {
@@ -286,7 +291,8 @@ static int on_head_complete(http_parser *p)
     bytes_add(&h->head, "", 1);
     h->old = p->http_major == 1 && p->http_minor == 0;
     if (p->http_major != 1) {
-        return stop_with(h, p->http_major == 0 ? 400 : 505); /* a line without a version is no request */
+        return stop_with(h, p->http_major == 0 ? 400
+                                               : 505); /* a line without a version is no request */
     }
     unsigned n;
     (void)field(h, "host", &n);
@@ -334,7 +340,8 @@ static const http_parser_settings callbacks = {
     .on_message_complete = on_complete,
 };
 
-/* --- requests --------------------------------------------------------------------------------------- */
+/* --- requests
+ * --------------------------------------------------------------------------------------- */
 
 static void next_request(struct h1 *h)
 {
@@ -513,7 +520,8 @@ bool h1_gather(struct conn *c, struct bytes *out)
     return false;
 }
 
-/* --- life ------------------------------------------------------------------------------------------- */
+/* --- life
+ * ------------------------------------------------------------------------------------------- */
 
 void h1_start(struct conn *c)
 {

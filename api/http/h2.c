@@ -1,10 +1,11 @@
 /* h2.c - HTTP/2 sessions over nghttp2.
  *
  * Input goes through nghttp2_session_mem_recv as it was read; output is taken frame by frame from
- * nghttp2_session_mem_send into one buffer per turn. Streams use RFC 9218 priorities, whose queue is cheaper than
- * RFC 7540's tree and lets bulk replies give way to small ones.
+ * nghttp2_session_mem_send into one buffer per turn. Streams use RFC 9218 priorities, whose queue
+ * is cheaper than RFC 7540's tree and lets bulk replies give way to small ones.
  *
- * Ping policy, graceful shutdown and their numbers are grpc-go's (internal/transport/http2_server.go).
+ * Ping policy, graceful shutdown and their numbers are grpc-go's
+ * (internal/transport/http2_server.go).
  */
 #include <stdlib.h>
 
@@ -26,7 +27,7 @@ struct h2 {
     bool ping_seen;     /* last_ping_ms is set */
     enum goaway goaway;
     unsigned strikes;
-    uint64_t since_ms;      /* start of the connection, or of the current header block */
+    uint64_t since_ms; /* start of the connection, or of the current header block */
     uint64_t last_read_ms;
     uint64_t last_ping_ms;
     uint64_t ping_out_ms;
@@ -37,7 +38,8 @@ struct h2 {
 
 static const uint8_t drain_ping[8] = {'d', 'r', 'a', 'i', 'n', 0, 0, 1};
 
-/* --- timers: one per connection, due at the soonest of what is being waited for ------------------------ */
+/* --- timers: one per connection, due at the soonest of what is being waited for
+ * ------------------------ */
 
 static uint64_t sooner(uint64_t a, uint64_t b)
 {
@@ -91,8 +93,8 @@ void h2_drain(struct conn *c)
     if (h->goaway != GOAWAY_NONE) {
         return;
     }
-    /* Streams that cross the notice on their way are still served; the answer to the ping tells that the client has
-     * seen it. */
+    /* Streams that cross the notice on their way are still served; the answer to the ping tells
+     * that the client has seen it. */
     h->goaway = GOAWAY_NOTICE;
     h->goaway_ms = loop_now_ms(c->hub->loop);
     (void)nghttp2_submit_shutdown_notice(h->session);
@@ -127,7 +129,8 @@ void h2_timer(struct conn *c)
     rearm(c);
 }
 
-/* --- what nghttp2 reports --------------------------------------------------------------------------- */
+/* --- what nghttp2 reports
+ * --------------------------------------------------------------------------- */
 
 static struct h2_stream *find(nghttp2_session *session, struct h2 *h, int32_t id)
 {
@@ -332,7 +335,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error_
 }
 
 static ssize_t on_pull(nghttp2_session *session, int32_t id, uint8_t *buf, size_t room,
-                             uint32_t *flags, nghttp2_data_source *source, void *arg)
+                       uint32_t *flags, nghttp2_data_source *source, void *arg)
 {
     (void)session;
     (void)id;
@@ -353,7 +356,8 @@ static ssize_t on_pull(nghttp2_session *session, int32_t id, uint8_t *buf, size_
     return (ssize_t)n;
 }
 
-/* --- session ---------------------------------------------------------------------------------------- */
+/* --- session
+ * ---------------------------------------------------------------------------------------- */
 
 void h2_options_create(struct hub *h)
 {
@@ -368,8 +372,8 @@ void h2_options_create(struct hub *h)
     ASSERT(nghttp2_option_new(&h->h2_option) == 0);
     nghttp2_option *o = h->h2_option;
     nghttp2_option_set_no_closed_streams(o, 1);
-    /* Go's clients put whole URLs into :authority, which strict checking refuses; what matters of a request's head is checked
-     * where it is used. */
+    /* Go's clients put whole URLs into :authority, which strict checking refuses; what matters of a
+     * request's head is checked where it is used. */
     nghttp2_option_set_no_http_messaging(o, 1);
     nghttp2_option_set_max_outbound_ack(o, H2_ACKS_MAX);
     nghttp2_option_set_max_settings(o, H2_SETTINGS_MAX);
@@ -393,12 +397,14 @@ bool h2_start(struct conn *c)
     }
     uint32_t streams = c->hub->cfg->streams_max;
     const nghttp2_settings_entry settings[] = {
-        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, streams < H2_STREAMS_MAX ? streams : H2_STREAMS_MAX},
+        {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS,
+         streams < H2_STREAMS_MAX ? streams : H2_STREAMS_MAX},
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, H2_STREAM_WINDOW_BYTES},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, H2_HEADER_LIST_BYTES_MAX},
         {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1},
     };
-    if (nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings)) != 0 ||
+    if (nghttp2_submit_settings(h->session, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings)) !=
+            0 ||
         nghttp2_session_set_local_window_size(h->session, NGHTTP2_FLAG_NONE, 0,
                                               (int32_t)H2_CONN_WINDOW_BYTES) != 0) {
         return false;
@@ -444,8 +450,7 @@ void h2_input(struct conn *c, struct slice in)
         h->since_ms = h->last_read_ms;
         rearm(c);
     }
-    if (c->writing &&
-        nghttp2_session_get_outbound_queue_size(h->session) > H2_FRAMES_WAITING_MAX) {
+    if (c->writing && nghttp2_session_get_outbound_queue_size(h->session) > H2_FRAMES_WAITING_MAX) {
         conn_reading(c, false);
     }
 }
@@ -476,7 +481,8 @@ bool h2_gather(struct conn *c, struct bytes *out)
     return false;
 }
 
-/* --- for the owners of streams ---------------------------------------------------------------------- */
+/* --- for the owners of streams
+ * ---------------------------------------------------------------------- */
 
 void h2_respond(struct h2_stream *s, const nghttp2_nv *head, size_t n, bool body)
 {
@@ -486,7 +492,8 @@ void h2_respond(struct h2_stream *s, const nghttp2_nv *head, size_t n, bool body
     ASSERT(!s->responded);
     s->responded = true;
     const nghttp2_data_provider provider = {.source.ptr = s, .read_callback = on_pull};
-    if (nghttp2_submit_response(s->conn->h2->session, s->id, head, n, body ? &provider : NULL) != 0) {
+    if (nghttp2_submit_response(s->conn->h2->session, s->id, head, n, body ? &provider : NULL) !=
+        0) {
         conn_kill(s->conn); /* out of memory */
         return;
     }

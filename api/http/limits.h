@@ -5,40 +5,49 @@
 #ifndef API_HTTP_LIMITS_H
 #define API_HTTP_LIMITS_H
 
-#define CONN_READ_BYTES (128u * 1024u)  /* one read(2); the buffer is the loop's, not the connection's */
-#define CONN_WRITE_BYTES (256u * 1024u) /* gathered for one write(2) of a connection and turn; the rest waits a turn */
-#define CONN_SETUP_MS 10000u            /* from accept to a protocol and its first request head: closed */
-#define CONN_HEAD_MS 10000u             /* from the first byte of a later request head to its last: closed */
-#define CONN_IDLE_MS 300000u            /* HTTP/1.1 between requests: closed */
-#define CONN_STALL_MS 120000u           /* HTTP/1.1 body, or a peer that takes no bytes of ours: closed */
-#define CONN_LINGER_MS 1000u            /* after our last byte, for the peer to read it: closed */
+#define CONN_READ_BYTES                                                                            \
+    (128u * 1024u) /* one read(2); the buffer is the loop's, not the connection's */
+#define CONN_WRITE_BYTES                                                                           \
+    (256u * 1024u) /* gathered for one write(2) of a connection and turn; the rest waits a turn */
+#define CONN_SETUP_MS 10000u  /* from accept to a protocol and its first request head: closed */
+#define CONN_HEAD_MS 10000u   /* from the first byte of a later request head to its last: closed */
+#define CONN_IDLE_MS 300000u  /* HTTP/1.1 between requests: closed */
+#define CONN_STALL_MS 120000u /* HTTP/1.1 body, or a peer that takes no bytes of ours: closed */
+#define CONN_LINGER_MS 1000u  /* after our last byte, for the peer to read it: closed */
 
 #define LISTEN_BACKLOG 4096
-#define ACCEPTS_PER_TURN 64u      /* connections taken from one listener before others get their turn */
-#define ACCEPT_RETRY_MS 100u      /* after EMFILE and its kin */
-#define LISTENERS_MAX 64u         /* ERR_LIMIT */
-#define LOOPS_MAX 256u            /* programmer error beyond */
-#define TCP_KEEPALIVE_S 30u       /* Go's listener default, as etcd */
+#define ACCEPTS_PER_TURN 64u /* connections taken from one listener before others get their turn   \
+                              */
+#define ACCEPT_RETRY_MS 100u /* after EMFILE and its kin */
+#define LISTENERS_MAX 64u    /* ERR_LIMIT */
+#define LOOPS_MAX 256u       /* programmer error beyond */
+#define TCP_KEEPALIVE_S 30u  /* Go's listener default, as etcd */
 
 #define H2_STREAM_WINDOW_BYTES (1024u * 1024u)
 #define H2_CONN_WINDOW_BYTES (16u * 1024u * 1024u)
-#define H2_HEADER_LIST_BYTES_MAX (64u * 1024u) /* as RFC 9113 6.5.2 counts: RST_STREAM(FRAME_SIZE_ERROR), as grpc-go */
-#define H2_STREAMS_MAX 1048576u                /* whatever the configuration says: REFUSED_STREAM */
-#define H2_ACKS_MAX 1000u                      /* PING and SETTINGS answers waiting: closed (nghttp2 FLOODED) */
-#define H2_SETTINGS_MAX 32u                    /* entries of one SETTINGS frame: GOAWAY */
-#define H2_CONTINUATIONS_MAX 8u                /* frames of one header block: closed */
-#define H2_RESETS_BURST 5000u                  /* streams reset by the peer at once, and ... */
-#define H2_RESETS_PER_S 1000u                  /* ... for ever: GOAWAY ENHANCE_YOUR_CALM */
-#define H2_FRAMES_WAITING_MAX 10000u  /* for a peer that does not read: we stop reading what it sends */
-#define H2_QUEUED_BYTES_MAX (64u * 1024u * 1024u) /* replies of one connection in memory: new streams REFUSED_STREAM */
-#define H2_PARTIAL_BYTES_MAX (128u * 1024u * 1024u) /* half-received messages of one connection: ResourceExhausted */
-#define H2_GOAWAY_MS 1000u            /* between the shutdown notice and the final GOAWAY, when its ping stays away */
-#define H2_PING_STRIKES_MAX 2u        /* as grpc-go: one more ends the connection */
-#define H2_IDLE_PING_MS 7200000u      /* without streams a ping may come this often, as grpc-go */
+#define H2_HEADER_LIST_BYTES_MAX                                                                   \
+    (64u * 1024u) /* as RFC 9113 6.5.2 counts: RST_STREAM(FRAME_SIZE_ERROR), as grpc-go */
+#define H2_STREAMS_MAX 1048576u /* whatever the configuration says: REFUSED_STREAM */
+#define H2_ACKS_MAX 1000u       /* PING and SETTINGS answers waiting: closed (nghttp2 FLOODED) */
+#define H2_SETTINGS_MAX 32u     /* entries of one SETTINGS frame: GOAWAY */
+#define H2_CONTINUATIONS_MAX 8u /* frames of one header block: closed */
+#define H2_RESETS_BURST 5000u   /* streams reset by the peer at once, and ... */
+#define H2_RESETS_PER_S 1000u   /* ... for ever: GOAWAY ENHANCE_YOUR_CALM */
+#define H2_FRAMES_WAITING_MAX                                                                      \
+    10000u /* for a peer that does not read: we stop reading what it sends */
+#define H2_QUEUED_BYTES_MAX                                                                        \
+    (64u * 1024u * 1024u) /* replies of one connection in memory: new streams REFUSED_STREAM */
+#define H2_PARTIAL_BYTES_MAX                                                                       \
+    (128u * 1024u * 1024u) /* half-received messages of one connection: ResourceExhausted */
+#define H2_GOAWAY_MS                                                                               \
+    1000u /* between the shutdown notice and the final GOAWAY, when its ping stays away */
+#define H2_PING_STRIKES_MAX 2u   /* as grpc-go: one more ends the connection */
+#define H2_IDLE_PING_MS 7200000u /* without streams a ping may come this often, as grpc-go */
 
-#define H1_HEAD_BYTES_MAX (64u * 1024u)          /* request line and headers: 431 */
-#define H1_HEADERS_MAX 256u                      /* 431 */
-#define H1_BODY_BYTES_MAX (8u * 1024u * 1024u)   /* 413 */
-#define H1_QUEUED_BYTES_MAX (64u * 1024u * 1024u) /* of a streamed reply that its client does not read: closed */
+#define H1_HEAD_BYTES_MAX (64u * 1024u)        /* request line and headers: 431 */
+#define H1_HEADERS_MAX 256u                    /* 431 */
+#define H1_BODY_BYTES_MAX (8u * 1024u * 1024u) /* 413 */
+#define H1_QUEUED_BYTES_MAX                                                                        \
+    (64u * 1024u * 1024u) /* of a streamed reply that its client does not read: closed */
 
 #endif

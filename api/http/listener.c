@@ -1,7 +1,9 @@
-/* listener.c - sockets: binding, accepting, dealing connections out to loops, and the end of serving.
+/* listener.c - sockets: binding, accepting, dealing connections out to loops, and the end of
+ * serving.
  *
- * Listening sockets are polled by the first loop, which accepts with accept4 and posts each descriptor to the next
- * loop in turn. Every loop has a hub; hubs are made on their own loop's thread and torn down by its stop hook.
+ * Listening sockets are polled by the first loop, which accepts with accept4 and posts each
+ * descriptor to the next loop in turn. Every loop has a hub; hubs are made on their own loop's
+ * thread and torn down by its stop hook.
  */
 #include "api/http/server.h"
 
@@ -37,7 +39,7 @@ struct seat {
     struct hub hub;
     struct http_server *server;
     struct loop *loop;
-    bool up; /* the hub is initialised; its loop only */
+    bool up;           /* the hub is initialised; its loop only */
     bool drained_told; /* its loop only */
     struct loop_item start;
     struct loop_item drain;
@@ -73,7 +75,8 @@ struct parcel {
     bool is_unix;
 };
 
-/* --- connections on sockets -------------------------------------------------------------------------- */
+/* --- connections on sockets
+ * -------------------------------------------------------------------------- */
 
 struct sock {
     struct conn conn;
@@ -186,7 +189,8 @@ static void tune_tcp(int fd)
     (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &seconds, sizeof(seconds));
 }
 
-/* --- seats ------------------------------------------------------------------------------------------ */
+/* --- seats
+ * ------------------------------------------------------------------------------------------ */
 
 static void listeners_poll(struct http_server *s);
 
@@ -325,7 +329,8 @@ static void take_socket(struct loop *l, struct loop_item *item)
     sock_read_on(&s->conn, true);
 }
 
-/* --- accepting -------------------------------------------------------------------------------------- */
+/* --- accepting
+ * -------------------------------------------------------------------------------------- */
 
 static void listener_rest(struct listener *li)
 {
@@ -350,8 +355,8 @@ static void deal(struct http_server *s, int fd, bool is_unix)
     }
 }
 
-/* False at the bound: all listeners rest until release_place finds `resting` set. The flag is set before the count is
- * read again, so that a connection which goes in between is not missed. */
+/* False at the bound: all listeners rest until release_place finds `resting` set. The flag is set
+ * before the count is read again, so that a connection which goes in between is not missed. */
 static bool place_is_free(struct http_server *s)
 {
     unsigned max = s->cfg.connections_max;
@@ -475,7 +480,8 @@ void http_server_serve(struct http_server *s, struct loop *const *loops, unsigne
     listeners_poll(s);
 }
 
-/* --- shutdown --------------------------------------------------------------------------------------- */
+/* --- shutdown
+ * --------------------------------------------------------------------------------------- */
 
 static void tell_done(struct http_server *s)
 {
@@ -510,7 +516,8 @@ static void on_grace_over(struct loop *l, struct loop_timer *t)
     }
 }
 
-void http_server_shutdown(struct http_server *s, uint64_t grace_ms, void (*done)(void *arg), void *arg)
+void http_server_shutdown(struct http_server *s, uint64_t grace_ms, void (*done)(void *arg),
+                          void *arg)
 {
     ASSERT(s->seats != NULL && !s->shutting_down);
     stop_listening(s);
@@ -524,7 +531,8 @@ void http_server_shutdown(struct http_server *s, uint64_t grace_ms, void (*done)
     loop_timer_set(s->first, &s->grace, loop_now_ms(s->first) + grace_ms);
 }
 
-/* --- binding ---------------------------------------------------------------------------------------- */
+/* --- binding
+ * ---------------------------------------------------------------------------------------- */
 
 struct http_server *http_server_create(const struct http_config *cfg)
 {
@@ -554,7 +562,8 @@ void http_server_destroy(struct http_server **sp)
     free(s);
 }
 
-static enum err bind_failed(struct err_ctx *ec, const char *network, const char *address, const char *step)
+static enum err bind_failed(struct err_ctx *ec, const char *network, const char *address,
+                            const char *step)
 {
     int code = errno;
     char text[128];
@@ -570,7 +579,8 @@ static enum err bind_failed(struct err_ctx *ec, const char *network, const char 
     return err_set(ec, err_from_errno(code), "listen %s %s: %s: %s", network, address, step, lower);
 }
 
-static enum err add_listener(struct http_server *s, int fd, const char *path, uint16_t port, struct err_ctx *ec)
+static enum err add_listener(struct http_server *s, int fd, const char *path, uint16_t port,
+                             struct err_ctx *ec)
 {
     if (s->n_listeners == LISTENERS_MAX) {
         (void)close(fd);
@@ -610,7 +620,8 @@ static uint16_t bound_port(int fd)
     return ntohs(((struct sockaddr_in6 *)(void *)&a)->sin6_port);
 }
 
-static enum err bind_address(struct http_server *s, const struct addrinfo *ai, bool any, struct err_ctx *ec)
+static enum err bind_address(struct http_server *s, const struct addrinfo *ai, bool any,
+                             struct err_ctx *ec)
 {
     char address[80];
     format_address(ai->ai_addr, address, sizeof(address));
@@ -638,7 +649,8 @@ static enum err bind_address(struct http_server *s, const struct addrinfo *ai, b
     return add_listener(s, fd, NULL, bound_port(fd), ec);
 }
 
-enum err http_server_bind(struct http_server *s, const char *host, const char *port, struct err_ctx *ec)
+enum err http_server_bind(struct http_server *s, const char *host, const char *port,
+                          struct err_ctx *ec)
 {
     bool any = host[0] == '\0';
     const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE};
@@ -647,8 +659,8 @@ enum err http_server_bind(struct http_server *s, const char *host, const char *p
     if (rc != 0) {
         return err_set(ec, ERR_INVALID, "listen tcp: lookup %s: %s", host, gai_strerror(rc));
     }
-    /* A name is bound at its first IPv4 address if it has one, and "" at the IPv6 wildcard if there is IPv6: Go's
-     * choice. */
+    /* A name is bound at its first IPv4 address if it has one, and "" at the IPv6 wildcard if there
+     * is IPv6: Go's choice. */
     int wanted = any ? AF_INET6 : AF_INET;
     const struct addrinfo *pick = list;
     for (const struct addrinfo *ai = list; ai != NULL; ai = ai->ai_next) {

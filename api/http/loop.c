@@ -1,8 +1,8 @@
 /* loop.c - a libuv loop with a timer heap, an inbox and end-of-turn hooks.
  *
- * A turn is: timers (one uv_timer armed for the heap's top), then hooks if any fired, then poll with I/O and inbox,
- * then hooks. A hook that leaves work for the next turn calls loop_again: an idle handle makes the next poll return
- * at once, so sockets still get their share in between.
+ * A turn is: timers (one uv_timer armed for the heap's top), then hooks if any fired, then poll
+ * with I/O and inbox, then hooks. A hook that leaves work for the next turn calls loop_again: an
+ * idle handle makes the next poll return at once, so sockets still get their share in between.
  */
 #include "api/http/loop.h"
 
@@ -29,17 +29,18 @@ struct loop {
     struct loop_timer **heap; /* owned; [1..n_timers], soonest first; the timers are borrowed */
     size_t n_timers;
     size_t heap_cap;
-    uint64_t alarm_at_ms; /* UINT64_MAX: not armed */
+    uint64_t alarm_at_ms;         /* UINT64_MAX: not armed */
     struct loop_hook *hooks;      /* in the order they were added */
     struct loop_hook *last_hooks; /* after all of those */
     struct loop_hook *stop_hooks;
     bool hooks_due; /* timers fired since the hooks ran */
     bool again;
-    bool stopped; /* hooks do not run any more */
+    bool stopped;        /* hooks do not run any more */
     uint64_t skipped_ms; /* loop_skip */
 };
 
-/* --- timer heap ------------------------------------------------------------------------------------- */
+/* --- timer heap
+ * ------------------------------------------------------------------------------------- */
 
 static void heap_put(struct loop *l, size_t pos, struct loop_timer *t)
 {
@@ -116,7 +117,8 @@ void loop_timer_clear(struct loop *l, struct loop_timer *t)
 static void fire_due(struct loop *l)
 {
     uint64_t now = loop_now_ms(l);
-    /* A timer set by a timer for now or earlier waits for the next turn: the count is taken first. */
+    /* A timer set by a timer for now or earlier waits for the next turn: the count is taken first.
+     */
     for (size_t n = l->n_timers; n > 0 && l->n_timers > 0 && l->heap[1]->at_ms <= now; n--) {
         struct loop_timer *t = l->heap[1];
         loop_timer_clear(l, t);
@@ -144,7 +146,8 @@ static void arm_alarm(struct loop *l)
     (void)uv_timer_start(&l->alarm, on_alarm, delay, 0); /* fails only without a callback */
 }
 
-/* --- turns ------------------------------------------------------------------------------------------ */
+/* --- turns
+ * ------------------------------------------------------------------------------------------ */
 
 static void run_hooks(struct loop *l)
 {
@@ -219,7 +222,8 @@ static void wake(void *arg)
     (void)uv_async_send(&l->async);
 }
 
-/* --- life ------------------------------------------------------------------------------------------- */
+/* --- life
+ * ------------------------------------------------------------------------------------------- */
 
 struct loop *loop_create(unsigned number)
 {
@@ -256,7 +260,8 @@ void loop_run(struct loop *l)
         h->run(l, h->arg);
     }
     run_inbox(l);
-    /* Closed handles report back. The loop's own stay open, so that posts remain safe until loop_destroy. */
+    /* Closed handles report back. The loop's own stay open, so that posts remain safe until
+     * loop_destroy. */
     (void)uv_run(&l->uv, UV_RUN_NOWAIT);
 }
 

@@ -1,10 +1,10 @@
 /* server.h - listeners, and connections dealt out to loops.
  *
- * What        A server owns listening sockets, polled by the first loop, and one hub per loop with that loop's
- *             connections. A connection speaks HTTP/2 or HTTP/1.x, decided by its first bytes.
+ * What        A server owns listening sockets, polled by the first loop, and one hub per loop with
+ * that loop's connections. A connection speaks HTTP/2 or HTTP/1.x, decided by its first bytes.
  * Callers     api/grpc (which tools see as grpc_server_*).
- * Thread      bind before serving, on any thread; serve and shutdown on the first loop's; the rest is internal.
- * Lifetime    Destroyed after its loops are.
+ * Thread      bind before serving, on any thread; serve and shutdown on the first loop's; the rest
+ * is internal. Lifetime    Destroyed after its loops are.
  */
 #ifndef API_HTTP_SERVER_H
 #define API_HTTP_SERVER_H
@@ -31,11 +31,14 @@ struct http_server *http_server_create(const struct http_config *cfg);
 void http_server_destroy(struct http_server **s);
 
 /* As grpc_server_bind and grpc_server_bind_unix. */
-MUST_CHECK enum err http_server_bind(struct http_server *s, const char *host, const char *port, struct err_ctx *ec);
-MUST_CHECK enum err http_server_bind_unix(struct http_server *s, const char *path, struct err_ctx *ec);
+MUST_CHECK enum err http_server_bind(struct http_server *s, const char *host, const char *port,
+                                     struct err_ctx *ec);
+MUST_CHECK enum err http_server_bind_unix(struct http_server *s, const char *path,
+                                          struct err_ctx *ec);
 /* The port that the kernel chose for the i-th listener when asked for "0"; 0 for a unix socket. */
 uint16_t http_server_port(const struct http_server *s, unsigned i);
 void http_server_serve(struct http_server *s, struct loop *const *loops, unsigned n_loops);
-void http_server_shutdown(struct http_server *s, uint64_t grace_ms, void (*done)(void *arg), void *arg);
+void http_server_shutdown(struct http_server *s, uint64_t grace_ms, void (*done)(void *arg),
+                          void *arg);
 
 #endif

@@ -1,4 +1,5 @@
-/* slab.c - free lists by size class. Each block carries its class in front, since free is told no size. */
+/* slab.c - free lists by size class. Each block carries its class in front, since free is told no
+ * size. */
 #include "api/http/slab.h"
 
 #include <stdint.h>

@@ -1,5 +1,5 @@
-/* gRPC calls from hostile clients. The input is a list of orders: open a call with some header, send body bytes in DATA
- * frames, end or reset a call, raw frames, time. */
+/* gRPC calls from hostile clients. The input is a list of orders: open a call with some header,
+ * send body bytes in DATA frames, end or reset a call, raw frames, time. */
 #include <stdlib.h>
 
 #include "api/grpc/call.h"
@@ -57,10 +57,17 @@ static void no_http(void *arg, struct http_exchange *x, const struct http_reques
     http_respond(x, 404, "text/plain", NULL, slice_str(""));
 }
 
-static void put_frame(struct bytes *out, uint8_t type, uint8_t flags, uint32_t stream, struct slice payload)
+static void put_frame(struct bytes *out, uint8_t type, uint8_t flags, uint32_t stream,
+                      struct slice payload)
 {
-    const uint8_t head[9] = {(uint8_t)(payload.len >> 16), (uint8_t)(payload.len >> 8), (uint8_t)payload.len, type,
-                             flags, (uint8_t)(stream >> 24), (uint8_t)(stream >> 16), (uint8_t)(stream >> 8),
+    const uint8_t head[9] = {(uint8_t)(payload.len >> 16),
+                             (uint8_t)(payload.len >> 8),
+                             (uint8_t)payload.len,
+                             type,
+                             flags,
+                             (uint8_t)(stream >> 24),
+                             (uint8_t)(stream >> 16),
+                             (uint8_t)(stream >> 8),
                              (uint8_t)stream};
     bytes_add(out, head, sizeof(head));
     bytes_add(out, payload.data, payload.len);
@@ -82,8 +89,9 @@ static void put_field(struct bytes *out, struct slice name, struct slice value)
 static void put_call(struct bytes *out, uint32_t stream, uint8_t which, struct slice extra)
 {
     static const char *const paths[] = {"/t.S/Echo", "/t.S/Keep", "/t.S/Bidi", "/t.S/None"};
-    static const char *const names[] = {"grpc-timeout", "grpc-encoding", "token", "content-type",
-                                        "authorization", "x-any", "hasleader", "te"};
+    static const char *const names[] = {
+        "grpc-timeout",  "grpc-encoding", "token",     "content-type",
+        "authorization", "x-any",         "hasleader", "te"};
     struct bytes block = {0};
     put_field(&block, slice_str(":method"), slice_str("POST"));
     put_field(&block, slice_str(":scheme"), slice_str("http"));

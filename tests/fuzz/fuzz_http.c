@@ -1,5 +1,5 @@
-/* Any bytes on a new connection: sniffing, HTTP/1.x, HTTP/2 framing. The input's first byte decides in which pieces the
- * rest arrives and how much the peer reads. */
+/* Any bytes on a new connection: sniffing, HTTP/1.x, HTTP/2 framing. The input's first byte decides
+ * in which pieces the rest arrives and how much the peer reads. */
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -80,15 +80,16 @@ static bool turn_end(void *loop_state)
     return false;
 }
 
-static const struct h2_handler handler = {attach, detach, open_stream, header, request, data_piece, half_closed,
-                                          pull,   closed, turn_end};
+static const struct h2_handler handler = {attach,     detach,      open_stream, header, request,
+                                          data_piece, half_closed, pull,        closed, turn_end};
 
 static void handle(void *arg, struct http_exchange *x, const struct http_request *r)
 {
     (void)arg;
     /* Touch every byte that a handler may. */
-    size_t n = strlen(r->method) + strlen(r->path) + strlen(r->query) + strlen(r->host) + strlen(r->origin) +
-               strlen(r->authorization) + strlen(r->content_type) + strlen(r->accept_encoding);
+    size_t n = strlen(r->method) + strlen(r->path) + strlen(r->query) + strlen(r->host) +
+               strlen(r->origin) + strlen(r->authorization) + strlen(r->content_type) +
+               strlen(r->accept_encoding);
     for (size_t i = 0; i < r->body.len; i++) {
         n += r->body.data[i];
     }

@@ -1,9 +1,10 @@
 /* Rules of single calls: heads, messages, statuses, deadlines. */
 #include "tests/api/grpc/world.h"
 
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 static int open_world(void **state)
@@ -76,11 +77,16 @@ struct head_case {
 };
 
 static const struct head_case head_cases[] = {
-    {"an unknown service is unimplemented", "/no.Such/Echo", NULL, NULL, "200", "12", "unknown service no.Such"},
-    {"an unknown method names its service", "/t.S/Nope", NULL, NULL, "200", "12", "unknown method Nope for service t.S"},
-    {"a prefix of a service is not the service", "/t/Echo", NULL, NULL, "200", "12", "unknown service t"},
-    {"a path of one part is malformed", "/Echo", NULL, NULL, "200", "12", "malformed method name: \"/Echo\""},
-    {"the last slash parts service and method", "/a/b/C", NULL, NULL, "200", "12", "unknown service a/b"},
+    {"an unknown service is unimplemented", "/no.Such/Echo", NULL, NULL, "200", "12",
+     "unknown service no.Such"},
+    {"an unknown method names its service", "/t.S/Nope", NULL, NULL, "200", "12",
+     "unknown method Nope for service t.S"},
+    {"a prefix of a service is not the service", "/t/Echo", NULL, NULL, "200", "12",
+     "unknown service t"},
+    {"a path of one part is malformed", "/Echo", NULL, NULL, "200", "12",
+     "malformed method name: \"/Echo\""},
+    {"the last slash parts service and method", "/a/b/C", NULL, NULL, "200", "12",
+     "unknown service a/b"},
     {"another content type is no gRPC", "/t.S/Echo", "content-type", "text/plain", "415", "3",
      "invalid gRPC request content-type \"text/plain\""},
     {"a longer word is no gRPC", "/t.S/Echo", "content-type", "application/grpc-web", "415", "3",
@@ -95,7 +101,8 @@ static const struct head_case head_cases[] = {
      "malformed grpc-timeout: transport: timeout unit is not recognized: \"10x\""},
     {"a timeout has at most eight digits", "/t.S/Echo", "grpc-timeout", "123456789S", "400", "13",
      "malformed grpc-timeout: transport: timeout string is too long: \"123456789S\""},
-    {"a timeout of nothing is over", "/t.S/Echo", "grpc-timeout", "0m", "200", "4", "context deadline exceeded"},
+    {"a timeout of nothing is over", "/t.S/Echo", "grpc-timeout", "0m", "200", "4",
+     "context deadline exceeded"},
     {"a timeout in the future does no harm", "/t.S/Echo", "grpc-timeout", "1S", "200", "0", ""},
 };
 
@@ -139,8 +146,10 @@ static const struct body_case body_cases[] = {
      "grpc: received message larger than max (4294967295 vs. 4096)"},
     {"a compressed flag without an encoding", "/t.S/Echo", "\1\0\0\0\1x", 6, "13",
      "grpc: compressed flag set with identity or empty encoding"},
-    {"a flag that means nothing", "/t.S/Echo", "\7\0\0\0\1x", 6, "13", "grpc: received unexpected payload format 7"},
-    {"a second message of a unary call is not looked at", "/t.S/Echo", "\0\0\0\0\1x\0\0\0\0\1y", 12, "0", ""},
+    {"a flag that means nothing", "/t.S/Echo", "\7\0\0\0\1x", 6, "13",
+     "grpc: received unexpected payload format 7"},
+    {"a second message of a unary call is not looked at", "/t.S/Echo", "\0\0\0\0\1x\0\0\0\0\1y", 12,
+     "0", ""},
 };
 
 static void test_bodies(void **state)
@@ -150,7 +159,8 @@ static void test_bodies(void **state)
         const struct body_case *c = &body_cases[i];
         struct reply *r = world_request(w, c->path, NULL, 0, c->body, c->len, false);
         world_turn(w);
-        if (strcmp(r->status, c->status) != 0 || strcmp(r->message, c->message) != 0 || !r->closed) {
+        if (strcmp(r->status, c->status) != 0 || strcmp(r->message, c->message) != 0 ||
+            !r->closed) {
             fail_msg("%s: got %s '%s'", c->claim, r->status, r->message);
         }
     }
@@ -171,7 +181,8 @@ static void test_metadata_is_kept(void **state)
     struct world *w = *state;
     uint8_t f[16];
     size_t n = world_frame(f, "abc", 3);
-    const char *more[] = {"token", "secret", "hasleader", "true", "x-other", "1", "client-api-version", "3.7"};
+    const char *more[] = {"token",   "secret", "hasleader",          "true",
+                          "x-other", "1",      "client-api-version", "3.7"};
     struct reply *r = world_request(w, "/t.S/Keep", more, 4, f, n, false);
     world_turn(w);
     assert_non_null(w->kept);
@@ -279,10 +290,20 @@ static void test_timeouts(void **state)
         enum err e;
         uint64_t ms;
     } cases[] = {
-        {"1H", OK, 3600000},        {"2M", OK, 120000}, {"5S", OK, 5000},     {"100m", OK, 100},
-        {"1u", OK, 1},              {"0u", OK, 0},      {"1000001n", OK, 2},  {"99999999H", OK, 359999996400000},
-        {"", ERR_INVALID, 0},       {"S", ERR_INVALID, 0}, {"-1S", ERR_INVALID, 0}, {"1.5S", ERR_INVALID, 0},
-        {"100000000S", ERR_INVALID, 0}, {"5s", ERR_INVALID, 0},
+        {"1H", OK, 3600000},
+        {"2M", OK, 120000},
+        {"5S", OK, 5000},
+        {"100m", OK, 100},
+        {"1u", OK, 1},
+        {"0u", OK, 0},
+        {"1000001n", OK, 2},
+        {"99999999H", OK, 359999996400000},
+        {"", ERR_INVALID, 0},
+        {"S", ERR_INVALID, 0},
+        {"-1S", ERR_INVALID, 0},
+        {"1.5S", ERR_INVALID, 0},
+        {"100000000S", ERR_INVALID, 0},
+        {"5s", ERR_INVALID, 0},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         uint64_t ms = 0;

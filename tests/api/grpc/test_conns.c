@@ -1,9 +1,10 @@
 /* Rules of HTTP/2 connections: pings, floods, garbage, deadlines, shutdown. */
 #include "tests/api/grpc/world.h"
 
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 static int open_world(void **state)
@@ -26,7 +27,8 @@ static void ping(struct world *w, unsigned n)
     }
 }
 
-/* --- pings ------------------------------------------------------------------------------------------ */
+/* --- pings
+ * ------------------------------------------------------------------------------------------ */
 
 static void test_two_strikes_are_forgiven_the_third_is_not(void **state)
 {
@@ -100,7 +102,8 @@ static void test_server_pings_the_silent_and_cuts_the_dead(void **state)
     world_close(&w);
 }
 
-/* --- deadlines and garbage -------------------------------------------------------------------------- */
+/* --- deadlines and garbage
+ * -------------------------------------------------------------------------- */
 
 static const char magic[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -175,10 +178,10 @@ static void test_garbage_ends_just_that_connection(void **state)
 {
     struct world *w = *state;
     static const struct slice garbage[] = {
-        {(const uint8_t *)"\xff\xff\xff\0\0\0\0\0\0", 9},                 /* a frame of 16 MiB */
-        {(const uint8_t *)"\0\0\1\0\0\0\0\0\0x", 10},                     /* DATA on stream 0 */
-        {(const uint8_t *)"\0\0\1\1\4\0\0\0\2\x83", 10},                  /* a client's stream is odd */
-        {(const uint8_t *)"\0\0\5\1\4\0\0\0\1\xff\xff\xff\xff\xff", 14},  /* no HPACK */
+        {(const uint8_t *)"\xff\xff\xff\0\0\0\0\0\0", 9}, /* a frame of 16 MiB */
+        {(const uint8_t *)"\0\0\1\0\0\0\0\0\0x", 10},     /* DATA on stream 0 */
+        {(const uint8_t *)"\0\0\1\1\4\0\0\0\2\x83", 10},  /* a client's stream is odd */
+        {(const uint8_t *)"\0\0\5\1\4\0\0\0\1\xff\xff\xff\xff\xff", 14}, /* no HPACK */
     };
     for (size_t i = 0; i < ARRAY_LEN(garbage); i++) {
         struct mem_conn m;
@@ -197,7 +200,8 @@ static void test_garbage_ends_just_that_connection(void **state)
     assert_string_equal(world_call(w, "/t.S/Echo", "x")->status, "0");
 }
 
-/* --- floods ----------------------------------------------------------------------------------------- */
+/* --- floods
+ * ----------------------------------------------------------------------------------------- */
 
 static void flood(struct world *w, const char *frame, size_t len, unsigned n)
 {
@@ -263,7 +267,8 @@ static void test_streams_beyond_the_limit_are_refused(void **state)
     world_close(&w);
 }
 
-/* --- shutdown --------------------------------------------------------------------------------------- */
+/* --- shutdown
+ * --------------------------------------------------------------------------------------- */
 
 static void test_drain_lets_running_calls_end(void **state)
 {

@@ -1,17 +1,18 @@
 /* The server on real sockets: several loops, both protocols on one port, bounds, shutdown. */
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <arpa/inet.h>
 #include <poll.h>
 #include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 #include "api/grpc/server.h"
 #include "base/assert.h"
@@ -75,7 +76,9 @@ static struct rig *rig_open(unsigned connections_max)
     struct rig *g = xcalloc(1, sizeof(*g));
     g->metrics = metrics_create();
     const struct grpc_server_config cfg = {
-        .limits = {.recv_bytes_max = 1u << 21, .concurrent_streams_max = 1000, .keepalive_min_ms = 5000},
+        .limits = {.recv_bytes_max = 1u << 21,
+                   .concurrent_streams_max = 1000,
+                   .keepalive_min_ms = 5000},
         .tables = tables,
         .http = {handle, NULL},
         .metrics = g->metrics,
@@ -118,7 +121,8 @@ static void rig_close(struct rig *g)
 
 static int dial(struct rig *g)
 {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(grpc_server_port(g->server, 0))};
+    struct sockaddr_in a = {.sin_family = AF_INET,
+                            .sin_port = htons(grpc_server_port(g->server, 0))};
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     assert_true(fd >= 0);
@@ -148,7 +152,8 @@ static size_t read_some(int fd, uint8_t *out, size_t room)
     return n > 0 ? (size_t)n : 0;
 }
 
-/* --- a small blocking HTTP/2 client ------------------------------------------------------------------ */
+/* --- a small blocking HTTP/2 client
+ * ------------------------------------------------------------------ */
 
 struct client {
     int fd;
@@ -159,14 +164,15 @@ struct client {
     bool eof;
 };
 
-static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name, size_t name_len, const uint8_t *v,
-                     size_t len, uint8_t flags, void *arg)
+static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name,
+                     size_t name_len, const uint8_t *v, size_t len, uint8_t flags, void *arg)
 {
     (void)s;
     (void)f;
     (void)flags;
     struct client *c = arg;
-    if (slice_eq(slice_of(name, name_len), slice_str("grpc-status")) && slice_eq(slice_of(v, len), slice_str("0"))) {
+    if (slice_eq(slice_of(name, name_len), slice_str("grpc-status")) &&
+        slice_eq(slice_of(v, len), slice_str("0"))) {
         c->n_ok++;
     }
     return 0;
@@ -207,8 +213,8 @@ static void client_close(struct client *c)
     (void)close(c->fd);
 }
 
-static ssize_t one_message(nghttp2_session *s, int32_t id, uint8_t *buf, size_t room, uint32_t *flags,
-                           nghttp2_data_source *src, void *arg)
+static ssize_t one_message(nghttp2_session *s, int32_t id, uint8_t *buf, size_t room,
+                           uint32_t *flags, nghttp2_data_source *src, void *arg)
 {
     (void)s;
     (void)id;
@@ -225,9 +231,13 @@ static ssize_t one_message(nghttp2_session *s, int32_t id, uint8_t *buf, size_t 
 
 static void request(struct client *c, const char *path, bool open)
 {
-#define FIELD(n, v) {(uint8_t *)(uintptr_t)(n), (uint8_t *)(uintptr_t)(v), strlen(n), strlen(v), 0}
-    const nghttp2_nv nv[] = {FIELD(":method", "POST"), FIELD(":scheme", "http"), FIELD(":path", path),
-                             FIELD(":authority", "t"), FIELD("content-type", "application/grpc")};
+#define FIELD(n, v)                                                                                \
+    {                                                                                              \
+        (uint8_t *)(uintptr_t)(n), (uint8_t *)(uintptr_t)(v), strlen(n), strlen(v), 0              \
+    }
+    const nghttp2_nv nv[] = {FIELD(":method", "POST"), FIELD(":scheme", "http"),
+                             FIELD(":path", path), FIELD(":authority", "t"),
+                             FIELD("content-type", "application/grpc")};
     const nghttp2_data_provider data = {.source.fd = open ? 1 : 0, .read_callback = one_message};
     assert_true(nghttp2_submit_request(c->session, NULL, nv, ARRAY_LEN(nv), &data, NULL) > 0);
 }
@@ -253,7 +263,8 @@ static void client_step(struct client *c)
     assert_int_equal(nghttp2_session_mem_recv(c->session, buf, n), (ssize_t)n);
 }
 
-/* --- tests ------------------------------------------------------------------------------------------ */
+/* --- tests
+ * ------------------------------------------------------------------------------------------ */
 
 static void test_connections_are_dealt_to_all_loops(void **state)
 {
@@ -278,11 +289,12 @@ static void test_connections_are_dealt_to_all_loops(void **state)
     for (unsigned i = 0; i < 2 * LOOPS; i++) {
         client_close(&c[i]);
     }
-    struct counter *started = metrics_counter(g->metrics, "grpc_server_started_total", "",
-                                              "grpc_method=\"Echo\",grpc_service=\"t.S\",grpc_type=\"unary\"");
-    struct counter *handled =
-        metrics_counter(g->metrics, "grpc_server_handled_total", "",
-                        "grpc_code=\"OK\",grpc_method=\"Echo\",grpc_service=\"t.S\",grpc_type=\"unary\"");
+    struct counter *started =
+        metrics_counter(g->metrics, "grpc_server_started_total", "",
+                        "grpc_method=\"Echo\",grpc_service=\"t.S\",grpc_type=\"unary\"");
+    struct counter *handled = metrics_counter(
+        g->metrics, "grpc_server_handled_total", "",
+        "grpc_code=\"OK\",grpc_method=\"Echo\",grpc_service=\"t.S\",grpc_type=\"unary\"");
     assert_int_equal(counter_value(started), 300);
     assert_int_equal(counter_value(handled), 300);
     rig_close(g);
@@ -339,13 +351,15 @@ static void test_bind_errors_read_as_in_go(void **state)
     struct grpc_server *s = grpc_server_create(&cfg);
     char port[8], want[128];
     (void)snprintf(port, sizeof(port), "%u", grpc_server_port(g->server, 0));
-    (void)snprintf(want, sizeof(want), "listen tcp 127.0.0.1:%s: bind: address already in use", port);
+    (void)snprintf(want, sizeof(want), "listen tcp 127.0.0.1:%s: bind: address already in use",
+                   port);
     struct err_ctx ec = {{0}};
     assert_int_equal(grpc_server_bind(s, "127.0.0.1", port, &ec), ERR_ADDR_IN_USE);
     assert_string_equal(ec.text, want);
     assert_int_equal(grpc_server_bind(s, "no.such.host.invalid", "1", &ec), ERR_INVALID);
     assert_int_equal(grpc_server_bind_unix(s, "/no/such/folder/x.sock", &ec), ERR_NOT_FOUND);
-    assert_string_equal(ec.text, "listen unix /no/such/folder/x.sock: bind: no such file or directory");
+    assert_string_equal(ec.text,
+                        "listen unix /no/such/folder/x.sock: bind: no such file or directory");
     grpc_server_destroy(&s);
     rig_close(g);
 }

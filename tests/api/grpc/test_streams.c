@@ -1,9 +1,10 @@
 /* Streams: order, sources, back-pressure, and what a peer that does not read costs. */
 #include "tests/api/grpc/world.h"
 
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
+
 #include <cmocka.h>
 
 static int open_world(void **state)
@@ -42,7 +43,8 @@ static void test_bidi_echoes_and_ends_with_the_client(void **state)
 static void test_several_messages_in_one_frame(void **state)
 {
     struct world *w = *state;
-    struct reply *r = world_request(w, "/t.S/Bidi", NULL, 0, "\0\0\0\0\1a\0\0\0\0\0\0\0\0\0\2bc", 18, false);
+    struct reply *r =
+        world_request(w, "/t.S/Bidi", NULL, 0, "\0\0\0\0\1a\0\0\0\0\0\0\0\0\0\2bc", 18, false);
     world_turn(w);
     assert_int_equal(w->n_messages, 3);
     assert_int_equal(r->body.len, 18);
@@ -64,7 +66,8 @@ static void test_second_message_of_a_server_stream_is_a_fault(void **state)
     world_turn(w);
     assert_string_equal(r->status, "13");
     assert_string_equal(
-        r->message, "cardinality violation: received multiple request messages for non-client-streaming RPC");
+        r->message,
+        "cardinality violation: received multiple request messages for non-client-streaming RPC");
     assert_int_equal(w->n_messages, 1);
     assert_int_equal(w->n_ended, 1);
 }
@@ -100,7 +103,8 @@ static void test_small_replies_overtake_a_source(void **state)
     assert_true(w->mc.blocked);
     w->mc.room = SIZE_MAX;
     mem_unblock(&w->mc);
-    assert_int_equal(nghttp2_session_mem_recv(w->client, w->mc.out.data, w->mc.out.len), (ssize_t)w->mc.out.len);
+    assert_int_equal(nghttp2_session_mem_recv(w->client, w->mc.out.data, w->mc.out.len),
+                     (ssize_t)w->mc.out.len);
     bytes_reset(&w->mc.out);
     assert_true(small->closed);
     assert_false(big->closed);
@@ -139,7 +143,8 @@ static void test_source_of_a_lost_connection_is_released(void **state)
     assert_int_equal(w->n_ended, 1);
 }
 
-/* --- a slow reader ---------------------------------------------------------------------------------- */
+/* --- a slow reader
+ * ---------------------------------------------------------------------------------- */
 
 static void drained(struct grpc_call *c)
 {

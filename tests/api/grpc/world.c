@@ -1,19 +1,21 @@
-/* world.c - see world.h. The service: Echo answers what it got, Fail a status, Keep nothing until the test does, Bidi
- * echoes every message, Count sends as many messages as its request has bytes, Bulk a source of 1 MiB, Broken a source
- * that fails halfway, Hold nothing at all. */
+/* world.c - see world.h. The service: Echo answers what it got, Fail a status, Keep nothing until
+ * the test does, Bidi echoes every message, Count sends as many messages as its request has bytes,
+ * Bulk a source of 1 MiB, Broken a source that fails halfway, Hold nothing at all. */
 #include "tests/api/grpc/world.h"
 
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <stdlib.h>
+
+#include <cmocka.h>
 
 #include "base/mem.h"
 
 #define BULK_BYTES (1024u * 1024u)
 
-/* --- service ---------------------------------------------------------------------------------------- */
+/* --- service
+ * ---------------------------------------------------------------------------------------- */
 
 static struct world *world_of(struct grpc_call *c)
 {
@@ -140,8 +142,16 @@ static const struct grpc_method rows[] = {
     {.path = "/t.S/Hold", .kind = GRPC_SERVER_STREAM, .message = saw, .ended = on_ended},
     {.path = "/t.S/Bulk", .kind = GRPC_SERVER_STREAM, .message = bulk, .ended = on_ended},
     {.path = "/t.S/Broken", .kind = GRPC_UNARY, .message = broken, .ended = on_ended},
-    {.path = "/t.S/Count", .kind = GRPC_SERVER_STREAM, .message = count, .started = on_started, .ended = on_ended},
-    {.path = "/t.S/Bidi", .kind = GRPC_BIDI, .message = bidi, .started = on_started, .half_closed = on_half_closed,
+    {.path = "/t.S/Count",
+     .kind = GRPC_SERVER_STREAM,
+     .message = count,
+     .started = on_started,
+     .ended = on_ended},
+    {.path = "/t.S/Bidi",
+     .kind = GRPC_BIDI,
+     .message = bidi,
+     .started = on_started,
+     .half_closed = on_half_closed,
      .ended = on_ended},
     {.path = NULL},
 };
@@ -164,7 +174,8 @@ static void no_http(void *arg, struct http_exchange *x, const struct http_reques
     http_respond(x, 404, "text/plain", NULL, slice_str("404 page not found\n"));
 }
 
-/* --- client ----------------------------------------------------------------------------------------- */
+/* --- client
+ * ----------------------------------------------------------------------------------------- */
 
 static struct reply *reply_of(struct world *w, int32_t id)
 {
@@ -185,8 +196,8 @@ static void put(char *dst, size_t room, const uint8_t *v, size_t len)
     dst[n] = '\0';
 }
 
-static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name, size_t name_len, const uint8_t *v,
-                     size_t len, uint8_t flags, void *arg)
+static int on_header(nghttp2_session *s, const nghttp2_frame *f, const uint8_t *name,
+                     size_t name_len, const uint8_t *v, size_t len, uint8_t flags, void *arg)
 {
     (void)s;
     (void)flags;
@@ -220,12 +231,14 @@ static int on_frame(nghttp2_session *s, const nghttp2_frame *f, void *arg)
         w->goaway = true;
         w->goaway_code = f->goaway.error_code;
         w->goaway_last = f->goaway.last_stream_id;
-        put(w->goaway_text, sizeof(w->goaway_text), f->goaway.opaque_data, f->goaway.opaque_data_len);
+        put(w->goaway_text, sizeof(w->goaway_text), f->goaway.opaque_data,
+            f->goaway.opaque_data_len);
     }
     return 0;
 }
 
-static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t *data, size_t len, void *arg)
+static int on_data(nghttp2_session *s, uint8_t flags, int32_t id, const uint8_t *data, size_t len,
+                   void *arg)
 {
     (void)s;
     (void)flags;
@@ -379,18 +392,23 @@ void world_turn(struct world *w)
 
 static nghttp2_nv field(const char *name, const char *value)
 {
-    return (nghttp2_nv){(uint8_t *)(uintptr_t)name, (uint8_t *)(uintptr_t)value, strlen(name), strlen(value), 0};
+    return (nghttp2_nv){(uint8_t *)(uintptr_t)name, (uint8_t *)(uintptr_t)value, strlen(name),
+                        strlen(value), 0};
 }
 
-struct reply *world_request(struct world *w, const char *path, const char *const *more, size_t n_more, const void *body,
-                            size_t len, bool open)
+struct reply *world_request(struct world *w, const char *path, const char *const *more,
+                            size_t n_more, const void *body, size_t len, bool open)
 {
     assert_true(w->n_replies < REPLIES_MAX && n_more <= 8);
     struct reply *r = &w->replies[w->n_replies++];
     bytes_add(&r->request, body, len);
     r->request_open = open;
-    nghttp2_nv nv[16] = {field(":method", "POST"), field(":scheme", "http"), field(":path", path),
-                         field(":authority", "t"), field("content-type", "application/grpc"), field("te", "trailers")};
+    nghttp2_nv nv[16] = {field(":method", "POST"),
+                         field(":scheme", "http"),
+                         field(":path", path),
+                         field(":authority", "t"),
+                         field("content-type", "application/grpc"),
+                         field("te", "trailers")};
     size_t n = 6;
     for (size_t i = 0; i < n_more; i++) {
         nghttp2_nv f = field(more[2 * i], more[2 * i + 1]);

@@ -1,4 +1,5 @@
-/* world.h - a gRPC server and an HTTP/2 client that talk through memory, on a clock that stands still.
+/* world.h - a gRPC server and an HTTP/2 client that talk through memory, on a clock that stands
+ * still.
  *
  * Callers     tests/api/grpc.   Thread  the test's.
  */
@@ -41,9 +42,9 @@ struct world {
     uint32_t goaway_code;
     int32_t goaway_last;
     char goaway_text[64];
-    unsigned n_pings;     /* from the server, not answers */
+    unsigned n_pings; /* from the server, not answers */
     unsigned n_ping_acks;
-    bool mute;            /* the client answers nothing */
+    bool mute; /* the client answers nothing */
     /* What the service saw. */
     unsigned n_started, n_messages, n_half_closed, n_ended, n_drained, n_released, n_admitted;
     struct grpc_call *kept; /* /t.S/Keep */
@@ -62,10 +63,12 @@ struct world *world_open(const struct world_options *o);
 void world_close(struct world **w);
 /* Exchange bytes until nobody has anything to say. */
 void world_turn(struct world *w);
-/* A request with the usual headers and n more "name","value" pairs; NULL body: none yet and still open. */
-struct reply *world_request(struct world *w, const char *path, const char *const *more, size_t n_more, const void *body,
-                            size_t len, bool open);
-struct reply *world_call(struct world *w, const char *path, const char *text); /* unary, one message, a turn */
+/* A request with the usual headers and n more "name","value" pairs; NULL body: none yet and still
+ * open. */
+struct reply *world_request(struct world *w, const char *path, const char *const *more,
+                            size_t n_more, const void *body, size_t len, bool open);
+struct reply *world_call(struct world *w, const char *path,
+                         const char *text); /* unary, one message, a turn */
 void world_add(struct world *w, struct reply *r, const void *body, size_t len, bool open);
 /* A message with its frame head, into a static buffer. */
 size_t world_frame(uint8_t *out, const void *message, size_t len);

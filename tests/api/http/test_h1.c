@@ -1,14 +1,16 @@
 /* HTTP/1.x over memory: requests, answers, limits, pipelining, streams. */
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
-#include <cmocka.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include <cmocka.h>
+
 #include "tests/api/http/mem_conn.h"
 
-/* --- a world without HTTP/2 ------------------------------------------------------------------------- */
+/* --- a world without HTTP/2
+ * ------------------------------------------------------------------------- */
 
 struct site {
     struct loop *loop;
@@ -44,8 +46,9 @@ static void handle(void *arg, struct http_exchange *x, const struct http_request
 {
     struct site *s = arg;
     s->n_requests++;
-    (void)snprintf(s->seen, sizeof(s->seen), "%s %s ?%s h=%s o=%s a=%s t=%s b=%zu", r->method, r->path, r->query,
-                   r->host, r->origin, r->authorization, r->content_type, r->body.len);
+    (void)snprintf(s->seen, sizeof(s->seen), "%s %s ?%s h=%s o=%s a=%s t=%s b=%zu", r->method,
+                   r->path, r->query, r->host, r->origin, r->authorization, r->content_type,
+                   r->body.len);
     if (strcmp(r->path, "/keep") == 0) {
         s->kept = x;
     } else if (strcmp(r->path, "/none") == 0) {
@@ -105,14 +108,16 @@ static void again(struct site *s)
     mem_open(&s->mc, &s->hub);
 }
 
-/* --- requests --------------------------------------------------------------------------------------- */
+/* --- requests
+ * --------------------------------------------------------------------------------------- */
 
 static void test_get_is_answered_and_the_connection_kept(void **state)
 {
     struct site *s = *state;
     feed(s, "GET /version?a=b HTTP/1.1\r\nHost: h:1\r\nOrigin: o\r\nAuthorization: t\r\n\r\n");
     assert_string_equal(s->seen, "GET /version ?a=b h=h:1 o=o a=t t= b=0");
-    assert_string_equal(take(s), "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nContent-Length: 8\r\n\r\n/version");
+    assert_string_equal(take(s), "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: "
+                                 "text/plain\r\nContent-Length: 8\r\n\r\n/version");
     feed(s, "\r\nPOST /x HTTP/1.1\r\nhost:h\r\nContent-Type: j\r\nContent-Length: 3\r\n\r\nabc");
     assert_string_equal(s->seen, "POST /x ? h=h o= a= t=j b=3");
     assert_false(s->mc.closed || s->mc.shut);
@@ -121,7 +126,8 @@ static void test_get_is_answered_and_the_connection_kept(void **state)
 static void test_bytes_one_by_one(void **state)
 {
     struct site *s = *state;
-    const char *text = "PUT /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\n\r\n";
+    const char *text = "PUT /p HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: "
+                       "chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\n\r\n";
     for (const char *p = text; *p != '\0'; p++) {
         assert_int_equal(s->n_requests, 0);
         conn_input(&s->mc.conn, slice_of(p, 1));
@@ -133,7 +139,8 @@ static void test_bytes_one_by_one(void **state)
 static void test_pipelined_requests_are_answered_in_order(void **state)
 {
     struct site *s = *state;
-    feed(s, "GET /keep HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\nPOST /3 HTTP/1.1\r\nHost: "
+    feed(s, "GET /keep HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\nPOST /3 "
+            "HTTP/1.1\r\nHost: "
             "h\r\nContent-Length: 1\r\n\r\nxGET /4 HTTP/1.0\r\n\r\n");
     assert_int_equal(s->n_requests, 1);
     assert_string_equal(take(s), "");
@@ -143,10 +150,12 @@ static void test_pipelined_requests_are_answered_in_order(void **state)
     }
     assert_int_equal(s->n_requests, 4);
     assert_string_equal(
-        take(s), "HTTP/1.1 503 Service Unavailable\r\nContent-Type: a/b\r\nContent-Length: 5\r\n\r\nfirst"
-                 "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n/2"
-                 "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n/3"
-                 "HTTP/1.0 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: 2\r\n\r\n/4");
+        take(s),
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: a/b\r\nContent-Length: 5\r\n\r\nfirst"
+        "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n/2"
+        "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n/3"
+        "HTTP/1.0 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nConnection: "
+        "close\r\nContent-Length: 2\r\n\r\n/4");
     assert_true(s->mc.shut);
 }
 
@@ -158,24 +167,35 @@ static void test_forms(void **state)
         bool closes;
     } cases[] = {
         {"HEAD has no body but its length", "HEAD /abc HTTP/1.1\r\nHost: h\r\n\r\n",
-         "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\n", false},
-        {"204 has neither", "GET /none HTTP/1.1\r\nHost: h\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n", false},
+         "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\n",
+         false},
+        {"204 has neither", "GET /none HTTP/1.1\r\nHost: h\r\n\r\n",
+         "HTTP/1.1 204 No Content\r\n\r\n", false},
         {"close is obeyed", "GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
-         "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nConnection: close\r\nContent-Length: 1\r\n\r\n/", true},
+         "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nConnection: "
+         "close\r\nContent-Length: 1\r\n\r\n/",
+         true},
         {"HTTP/1.0 may be kept", "GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
-         "HTTP/1.0 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\n/",
+         "HTTP/1.0 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nConnection: "
+         "keep-alive\r\nContent-Length: 1\r\n\r\n/",
          false},
         {"an absolute target", "GET http://h/abs?q HTTP/1.1\r\nHost: h\r\n\r\n",
-         "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\n/abs", false},
+         "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\r\n/abs",
+         false},
         {"a star", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n",
-         "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nContent-Length: 1\r\n\r\n*", false},
-        {"continue is said", "POST /c HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
-         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nContent-Length: "
+         "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nContent-Length: 1\r\n\r\n*",
+         false},
+        {"continue is said",
+         "POST /c HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\nx",
+         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: "
+         "text/plain\r\nContent-Length: "
          "2\r\n\r\n/c",
          false},
         {"an offer of h2c is ignored",
-         "GET /u HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\n\r\n",
-         "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n/u", false},
+         "GET /u HTTP/1.1\r\nHost: h\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: "
+         "h2c\r\nHTTP2-Settings: x\r\n\r\n",
+         "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n/u",
+         false},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         feed(s, cases[i].request);
@@ -195,7 +215,8 @@ static void test_faults_are_refused_and_end_the_connection(void **state)
 {
     struct site *s = *state;
     char long_field[H1_HEAD_BYTES_MAX + 100];
-    (void)snprintf(long_field, sizeof(long_field), "GET / HTTP/1.1\r\nHost: h\r\nA: %065000d\r\nB: %0600d\r\n", 0, 0);
+    (void)snprintf(long_field, sizeof(long_field),
+                   "GET / HTTP/1.1\r\nHost: h\r\nA: %065000d\r\nB: %0600d\r\n", 0, 0);
     const struct {
         const char *claim, *request;
         int status;
@@ -206,12 +227,17 @@ static void test_faults_are_refused_and_end_the_connection(void **state)
         {"another version", "GET / HTTP/3.0\r\nHost: h\r\n\r\n", 505},
         {"no such method", "BREW / HTTP/1.1\r\nHost: h\r\n\r\n", 405},
         {"a field without a colon", "GET / HTTP/1.1\r\nHost h\r\n\r\n", 400},
-        {"a length that is no number", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n", 400},
-        {"two different lengths", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400},
+        {"a length that is no number", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n",
+         400},
+        {"two different lengths",
+         "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400},
         {"length and chunks at once",
-         "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n", 400},
-        {"a body over the bound", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 8388609\r\n\r\n", 413},
-        {"a chunk over the bound", "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400},
+         "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
+         400},
+        {"a body over the bound", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 8388609\r\n\r\n",
+         413},
+        {"a chunk over the bound",
+         "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400},
         {"a head over the bound", long_field, 431},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -219,7 +245,8 @@ static void test_faults_are_refused_and_end_the_connection(void **state)
         char want[32];
         (void)snprintf(want, sizeof(want), "HTTP/1.1 %d ", cases[i].status);
         const char *got = take(s);
-        if (strncmp(got, want, strlen(want)) != 0 || strstr(got, "Connection: close\r\n") == NULL || !s->mc.shut) {
+        if (strncmp(got, want, strlen(want)) != 0 || strstr(got, "Connection: close\r\n") == NULL ||
+            !s->mc.shut) {
             fail_msg("%s: %s", cases[i].claim, got);
         }
         feed(s, "GET / HTTP/1.1\r\nHost: h\r\n\r\n"); /* falls on deaf ears */
@@ -259,7 +286,8 @@ static void test_many_headers(void **state)
     assert_true(strncmp(take(s), "HTTP/1.1 431 ", 13) == 0);
 }
 
-/* --- later answers ---------------------------------------------------------------------------------- */
+/* --- later answers
+ * ---------------------------------------------------------------------------------- */
 
 static void count_gone(void *arg)
 {
@@ -285,7 +313,8 @@ static void test_client_that_left_is_told_of(void **state)
 static void test_half_closed_client_is_still_answered(void **state)
 {
     struct site *s = *state;
-    conn_input(&s->mc.conn, slice_str("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n"));
+    conn_input(&s->mc.conn,
+               slice_str("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n"));
     conn_eof(&s->mc.conn);
     for (unsigned i = 0; i < 8; i++) {
         hub_flush(&s->hub);
@@ -309,8 +338,9 @@ static void test_streamed_answer(void **state)
     http_stream_send(s->kept, slice_str(""));
     hub_flush(&s->hub);
     assert_int_equal(http_stream_queued(s->kept), 0);
-    assert_string_equal(take(s), "HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nTransfer-Encoding: chunked\r\n\r\n"
-                                 "11\r\n0123456789abcdefg\r\n");
+    assert_string_equal(take(s),
+                        "HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nTransfer-Encoding: chunked\r\n\r\n"
+                        "11\r\n0123456789abcdefg\r\n");
     http_stream_end(s->kept);
     hub_flush(&s->hub);
     assert_string_equal(take(s), "0\r\n\r\n");
@@ -319,7 +349,8 @@ static void test_streamed_answer(void **state)
     http_stream_send(s->kept, slice_str("xyz"));
     http_stream_end(s->kept);
     hub_flush(&s->hub);
-    assert_string_equal(take(s), "HTTP/1.0 200 OK\r\nContent-Type: a/b\r\nConnection: close\r\n\r\nxyz");
+    assert_string_equal(take(s),
+                        "HTTP/1.0 200 OK\r\nContent-Type: a/b\r\nConnection: close\r\n\r\nxyz");
     assert_true(s->mc.shut);
 }
 
@@ -344,7 +375,8 @@ static void test_large_answer_goes_out_in_pieces(void **state)
     assert_int_equal(s->n_requests, 2);
 }
 
-/* --- time and shutdown ------------------------------------------------------------------------------ */
+/* --- time and shutdown
+ * ------------------------------------------------------------------------------ */
 
 static void pass(struct site *s, uint64_t ms)
 {

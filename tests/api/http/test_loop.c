@@ -1,12 +1,13 @@
 /* The loop: timers, inbox, hooks, and stopping. */
 #include "api/http/loop.h"
 
+#include <pthread.h>
+#include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <setjmp.h>
-#include <cmocka.h>
-#include <pthread.h>
 #include <stdlib.h>
+
+#include <cmocka.h>
 
 #include "base/assert.h"
 #include "base/mem.h"
