@@ -271,6 +271,48 @@ static void conf_changes_are_encoded_as_etcd_does(void **state)
     assert_int_equal(cc.n_changes, 0);
 }
 
+static void malformed_changes_are_refused(void **state)
+{
+    (void)state;
+    const struct {
+        const char *claim;
+        enum raft_entry_type type;
+        size_t len;
+        const char *bytes;
+        enum err want;
+    } rows[] = {
+        {"normal entries are no changes", RAFT_ENTRY_NORMAL, 0, "", ERR_INVALID},
+        {"v1: the id is a number", RAFT_ENTRY_CONF_CHANGE, 2, "\x0a\x00", ERR_INVALID},
+        {"v1: the type is a number", RAFT_ENTRY_CONF_CHANGE, 2, "\x12\x00", ERR_INVALID},
+        {"v1: the node is a number", RAFT_ENTRY_CONF_CHANGE, 2, "\x1a\x00", ERR_INVALID},
+        {"v1: the context is bytes", RAFT_ENTRY_CONF_CHANGE, 2, "\x20\x00", ERR_INVALID},
+        {"v1: unknown fields are skipped", RAFT_ENTRY_CONF_CHANGE, 2, "\x50\x01", OK},
+        {"v2: the transition is known", RAFT_ENTRY_CONF_CHANGE_V2, 2, "\x08\x03", ERR_INVALID},
+        {"v2: changes are messages", RAFT_ENTRY_CONF_CHANGE_V2, 2, "\x10\x00", ERR_INVALID},
+        {"v2: whole messages", RAFT_ENTRY_CONF_CHANGE_V2, 3, "\x12\x02\x08", ERR_INVALID},
+        {"v2: of a known type", RAFT_ENTRY_CONF_CHANGE_V2, 4, "\x12\x02\x08\x04", ERR_INVALID},
+        {"v2: a node is a number", RAFT_ENTRY_CONF_CHANGE_V2, 4, "\x12\x02\x12\x00", ERR_INVALID},
+        {"v2: unknown parts are skipped", RAFT_ENTRY_CONF_CHANGE_V2, 4, "\x12\x02\x18\x00", OK},
+        {"v2: the context is bytes", RAFT_ENTRY_CONF_CHANGE_V2, 2, "\x18\x00", ERR_INVALID},
+        {"v2: a context", RAFT_ENTRY_CONF_CHANGE_V2, 3, "\x1a\x01x", OK},
+    };
+    struct raft_conf_change cc;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        enum err e =
+            raft_conf_change_decode(rows[i].type, slice_of(rows[i].bytes, rows[i].len), &cc);
+        if (e != rows[i].want) {
+            fail_msg("%s: %s", rows[i].claim, err_text(e));
+        }
+    }
+    struct bytes many = {0};
+    for (size_t i = 0; i <= RAFT_MEMBERS_MAX; i++) {
+        bytes_add(&many, "\x12\x02\x10\x05", 4);
+    }
+    assert_int_equal(raft_conf_change_decode(RAFT_ENTRY_CONF_CHANGE_V2, bytes_slice(&many), &cc),
+                     ERR_LIMIT);
+    bytes_deinit(&many);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -278,6 +320,7 @@ int main(void)
         cmocka_unit_test(bad_messages_change_nothing),
         cmocka_unit_test(a_leader_does_not_believe_in_entries_it_never_had),
         cmocka_unit_test(changes_that_are_not_possible_leave_no_trace),
+        cmocka_unit_test(malformed_changes_are_refused),
         cmocka_unit_test(conf_changes_are_encoded_as_etcd_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
