@@ -262,9 +262,9 @@ static void seat_start(struct loop *l, struct loop_item *item)
     seat->hub.conn_gone = on_conn_gone;
     seat->hub.flush_hook = (struct loop_hook){.run = on_flush, .arg = seat};
     seat->hub.stop_hook = (struct loop_hook){.run = on_loop_stop, .arg = seat};
-    loop_hook_add_last(l, &seat->hub.flush_hook);
-    loop_hook_add_stop(l, &seat->hub.stop_hook);
     seat->up = true;
+    loop_hook_add_last(l, &seat->hub.flush_hook);
+    loop_hook_add_stop(l, &seat->hub.stop_hook); /* runs here and now when the loop is over already */
 }
 
 static void seat_drain(struct loop *l, struct loop_item *item)

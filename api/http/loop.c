@@ -6,6 +6,7 @@
  */
 #include "api/http/loop.h"
 
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <uv.h>
@@ -252,9 +253,16 @@ struct loop *loop_create(unsigned number)
 
 void loop_run(struct loop *l)
 {
+    /* libuv writes without MSG_NOSIGNAL. Blocked here, a write to a closed socket is just EPIPE,
+     * while other threads keep the process's rule for closed output pipes. */
+    sigset_t pipe_only;
+    (void)sigemptyset(&pipe_only);
+    (void)sigaddset(&pipe_only, SIGPIPE);
+    ASSERT(pthread_sigmask(SIG_BLOCK, &pipe_only, NULL) == 0);
     if (!atomic_load_explicit(&l->stop, memory_order_acquire)) {
         (void)uv_run(&l->uv, UV_RUN_DEFAULT);
     }
+    run_inbox(l); /* what was posted before the stop may still add a stop hook */
     l->stopped = true;
     for (struct loop_hook *h = l->stop_hooks; h != NULL; h = h->next) {
         h->run(l, h->arg);
@@ -344,6 +352,10 @@ void loop_hook_add_last(struct loop *l, struct loop_hook *h)
 
 void loop_hook_add_stop(struct loop *l, struct loop_hook *h)
 {
+    if (l->stopped) {
+        h->run(l, h->arg);
+        return;
+    }
     append_hook(&l->stop_hooks, h);
 }
 

@@ -45,7 +45,7 @@ struct loop_hook {
 struct loop *loop_create(unsigned number);
 void loop_destroy(struct loop **l); /* not running any more */
 /* On the calling thread, until loop_stop; then runs the stop hooks and what is left in the inbox. Posting stays safe
- * until loop_destroy, which runs late items too. */
+ * until loop_destroy, which runs late items too. SIGPIPE is blocked on this thread from then on. */
 void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
 unsigned loop_number(const struct loop *l);
@@ -64,7 +64,7 @@ void loop_timer_clear(struct loop *l, struct loop_timer *t);
 void loop_hook_add(struct loop *l, struct loop_hook *h);
 /* After all of those: the transport sends what they have queued. */
 void loop_hook_add_last(struct loop *l, struct loop_hook *h);
-/* Once, when the loop has stopped: close sockets. */
+/* Once, when the loop has stopped (at once if it has already): close sockets. */
 void loop_hook_add_stop(struct loop *l, struct loop_hook *h);
 /* From a hook: work is left, so let the next turn begin without waiting for an event. */
 void loop_again(struct loop *l);

@@ -364,6 +364,31 @@ static void test_bind_errors_read_as_in_go(void **state)
     rig_close(g);
 }
 
+static void test_clients_that_vanish_do_no_harm(void **state)
+{
+    (void)state;
+    struct rig *g = rig_open(0);
+    static const char text[] = "GET /health HTTP/1.1\r\nHost: h\r\n\r\n";
+    for (unsigned i = 0; i < 50; i++) {
+        int fd = dial(g);
+        const struct linger at_once = {.l_onoff = 1, .l_linger = 0};
+        assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)), 0);
+        for (unsigned k = 0; k < 5; k++) {
+            assert_int_equal(send(fd, text, sizeof(text) - 1, MSG_NOSIGNAL),
+                             (ssize_t)sizeof(text) - 1);
+        }
+        (void)close(fd); /* a reset: the answers meet a broken pipe */
+    }
+    struct client c;
+    client_open(&c, dial(g));
+    request(&c, "/t.S/Echo", false);
+    while (c.n_ok == 0) {
+        client_step(&c);
+    }
+    client_close(&c);
+    rig_close(g);
+}
+
 struct order {
     struct loop_item item;
     struct rig *rig;
@@ -442,6 +467,7 @@ int main(void)
         cmocka_unit_test(test_connections_are_dealt_to_all_loops),
         cmocka_unit_test(test_http1_on_the_same_port),
         cmocka_unit_test(test_connections_beyond_the_bound_wait),
+        cmocka_unit_test(test_clients_that_vanish_do_no_harm),
         cmocka_unit_test(test_bind_errors_read_as_in_go),
         cmocka_unit_test(test_shutdown_says_goodbye_then_cuts),
         cmocka_unit_test(test_stop_without_shutdown_ends_calls),
