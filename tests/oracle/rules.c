@@ -22,10 +22,12 @@ static bool oracle_lacks(const struct rules_context *c, const struct field_value
            subject->present;
 }
 
-static bool in_alarm_reply(const struct rules_context *c, const struct field_value *oracle,
+static bool not_raised_yet(const struct rules_context *c, const struct field_value *oracle,
                            const struct field_value *subject)
 {
-    return oracle_lacks(c, oracle, subject);
+    (void)c;
+    (void)subject;
+    return slice_eq(oracle->bytes, slice_str("3.5.0"));
 }
 
 static bool nearly(const struct rules_context *c, const struct field_value *oracle,
@@ -53,7 +55,8 @@ static bool hash_of_unsettled_compaction(const struct rules_context *c,
     }
     const Etcdserverpb__HashKVRequest *q = (const void *)s->request[ORACLE];
     const struct world *w = c->pair->world;
-    return q->revision > w->settled && world_was_compaction(w, q->revision);
+    const struct compaction *at = world_compaction_at(w, q->revision);
+    return at != NULL && (!at->clean || at->revision > w->settled);
 }
 
 static bool hash_of_a_compaction(const struct rules_context *c, const struct field_value *oracle,
@@ -67,7 +70,7 @@ static bool hash_of_a_compaction(const struct rules_context *c, const struct fie
     }
     const Etcdserverpb__HashKVRequest *q = (const void *)s->request[ORACLE];
     /* Hashes are kept by the revision as it was asked for, so 0 finds that of a compaction at 0. */
-    return world_was_compaction(c->pair->world, q->revision);
+    return world_compaction_at(c->pair->world, q->revision) != NULL;
 }
 
 static bool range_is_keys_only(const struct rules_context *c, const struct field_value *oracle,
@@ -122,8 +125,23 @@ static bool old_hash_refused(const struct pair *p, const struct step *s)
         return false;
     }
     const Etcdserverpb__HashKVRequest *q = (const void *)s->request[ORACLE];
-    return world_was_compaction(p->world, q->revision) &&
+    return world_compaction_at(p->world, q->revision) != NULL &&
            strcmp(s->outcome[ORACLE].status.text, rev_compacted) == 0;
+}
+
+static bool hash_may_be_lost(const struct pair *p, const struct step *s)
+{
+    if (s->method != M_HASH_KV) {
+        return false;
+    }
+    const Etcdserverpb__HashKVRequest *q = (const void *)s->request[ORACLE];
+    const struct compaction *at = world_compaction_at(p->world, q->revision);
+    const struct client_status *a = &s->outcome[ORACLE].status;
+    const struct client_status *b = &s->outcome[SUBJECT].status;
+    const char *refusal = a->code == CLIENT_CODE_OK ? b->text : a->text;
+    return at != NULL && (!at->clean || at->revision > p->world->settled) &&
+           (a->code == CLIENT_CODE_OK) != (b->code == CLIENT_CODE_OK) &&
+           strcmp(refusal, rev_compacted) == 0;
 }
 
 static bool unknown_to_the_oracle(const struct pair *p, const struct step *s)
@@ -178,20 +196,24 @@ static const struct rule rules[] = {
     {V_ALL, "a member's own figures", ON_FIELD("StatusResponse", "raftTerm", always)},
     {V_ALL, "a member's own figures", ON_FIELD("StatusResponse", "raftAppliedIndex", always)},
     {V36, "names the oracle's release", ON_FIELD("StatusResponse", "storageVersion", always)},
+    {V37, "raised by a periodic task some seconds after the start",
+     ON_FIELD("StatusResponse", "storageVersion", not_raised_yet)},
     {V34, "since 3.6", ON_FIELD("StatusResponse", "storageVersion", oracle_lacks)},
     {V34, "since 3.6", ON_FIELD("StatusResponse", "dbSizeQuota", oracle_lacks)},
     {V34, "since 3.6", ON_FIELD("StatusResponse", "downgradeInfo", oracle_lacks)},
-    {V34, "the header came with 3.5", ON_FIELD("AlarmResponse", "header", in_alarm_reply)},
+    {V34, "the header came with 3.5", ON_FIELD("AlarmResponse", "header", oracle_lacks)},
     {V34, "since 3.6", ON_FIELD("HashKVResponse", "hash_revision", oracle_lacks)},
     {V34, "compactions leave their hash behind since 3.6",
      ON_FIELD("HashKVResponse", "hash", hash_of_a_compaction)},
     {V34, "compactions leave their hash behind since 3.6",
      ON_FIELD("HashKVResponse", "compact_revision", hash_of_a_compaction)},
     {V34, "compactions leave their hash behind since 3.6", ON_STATUS(old_hash_refused)},
-    {V36 | V37, "a compaction leaves its hash behind when its background part is over",
+    {V36 | V37, "a compaction leaves its hash when its background part and the one before are over",
      ON_FIELD("HashKVResponse", "hash", hash_of_unsettled_compaction)},
-    {V36 | V37, "a compaction leaves its hash behind when its background part is over",
+    {V36 | V37, "a compaction leaves its hash when its background part and the one before are over",
      ON_FIELD("HashKVResponse", "compact_revision", hash_of_unsettled_compaction)},
+    {V36 | V37, "a compaction leaves its hash when its background part and the one before are over",
+     ON_STATUS(hash_may_be_lost)},
     {V34 | V36, "inside a txn the lease is looked up before the key since 3.7",
      ON_STATUS(txn_put_order)},
     {V34, "a txn's puts are checked before its ranges, whatever their order, until 3.4",

@@ -145,21 +145,22 @@ int64_t world_revision(struct world *w)
     }
 }
 
-bool world_was_compaction(const struct world *w, int64_t revision)
+const struct compaction *world_compaction_at(const struct world *w, int64_t revision)
 {
     size_t n = w->n_history < HISTORY_MAX ? w->n_history : HISTORY_MAX;
     for (size_t i = 0; i < n; i++) {
-        if (w->history[i] == revision) {
-            return true;
+        if (w->history[i].revision == revision) {
+            return &w->history[i];
         }
     }
-    return false;
+    return NULL;
 }
 
 void world_compacted(struct world *w, int64_t revision, bool physical)
 {
+    w->history[w->n_history++ % HISTORY_MAX] =
+        (struct compaction){revision, w->settled == w->compacted};
     w->compacted = revision;
-    w->history[w->n_history++ % HISTORY_MAX] = revision;
     if (physical) {
         w->settled = revision;
     }

@@ -21,13 +21,18 @@ enum oracle_version { V34 = 1, V36 = 2, V37 = 4 }; /* bits, for the table of rul
 #define VALUE_MIDDLE   4096u
 #define VALUE_LARGE    (96u * 1024u)
 
+struct compaction {
+    int64_t revision;
+    bool clean; /* the compaction before was known to be over: only then upstream keeps a hash */
+};
+
 struct world {
     struct random random;
     enum oracle_version version;
     struct arena *arena;
     int64_t revision;               /* live */
     int64_t compacted;              /* -1: never */
-    int64_t history[HISTORY_MAX];   /* the newest compaction revisions, a ring */
+    struct compaction history[HISTORY_MAX]; /* the newest ones, a ring */
     size_t n_history;
     int64_t settled;                /* removal up to this compaction is known to be over */
     int64_t leases[LEASES_MAX];     /* that exist */
@@ -40,7 +45,8 @@ struct world {
 ProtobufCBinaryData world_key(struct world *w);
 /* A revision worth asking for: live, old, compacted, future, negative, 0. */
 int64_t world_revision(struct world *w);
-bool world_was_compaction(const struct world *w, int64_t revision);
+/* The compaction at just that revision, or NULL. */
+const struct compaction *world_compaction_at(const struct world *w, int64_t revision);
 void world_compacted(struct world *w, int64_t revision, bool physical);
 void world_lease_add(struct world *w, int64_t id);
 void world_lease_remove(struct world *w, int64_t id);
