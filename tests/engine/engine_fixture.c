@@ -120,15 +120,20 @@ static void keep_open(struct backend **b)
     *b = NULL;
 }
 
-void fixture_crash(struct fixture *f, bool undo_last)
+void fixture_release(struct fixture *f)
 {
-    assert_null(f->dir);
     const struct backend_ops *own = f->backend->ops;
     f->kept_ops = *own;
     f->kept_ops.close = keep_open;
     f->backend->ops = &f->kept_ops;
     engine_close(&f->e);
     f->backend->ops = own;
+}
+
+void fixture_crash(struct fixture *f, bool undo_last)
+{
+    assert_null(f->dir);
+    fixture_release(f);
     backend_mem_crash(f->backend, undo_last);
     open_engine(f);
     replay(f);

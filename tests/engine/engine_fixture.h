@@ -50,6 +50,8 @@ void fixture_deinit(struct fixture *f);
 void fixture_reopen(struct fixture *f);
 /* Only in memory: crash, open, and apply again from the log what the store lacks. */
 void fixture_crash(struct fixture *f, bool undo_last);
+/* Close the engine, keep its backend open. */
+void fixture_release(struct fixture *f);
 
 /* Append to the log and apply. The body is the caller's. */
 struct apply_result fixture_apply(struct fixture *f, uint32_t type, struct slice data,

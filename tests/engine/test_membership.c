@@ -1,0 +1,273 @@
+/* test_membership.c - configuration changes, members, versions; and their rows, byte by byte. */
+#include "engine_fixture.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/membership.h"
+
+enum { ADD, REMOVE, UPDATE, ADD_LEARNER };
+
+static enum err change(struct fixture *f, int type, uint64_t id, const char *context)
+{
+    Raftpb__ConfChange cc = RAFTPB__CONF_CHANGE__INIT;
+    cc.has_type = 1;
+    cc.type = (Raftpb__ConfChangeType)type;
+    cc.has_node_id = 1;
+    cc.node_id = id;
+    cc.has_context = context != NULL;
+    if (context != NULL) {
+        cc.context = fixture_bytes(context);
+    }
+    uint8_t packed[1024];
+    assert_true(raftpb__conf_change__get_packed_size(&cc) <= sizeof(packed));
+    size_t len = raftpb__conf_change__pack(&cc, packed);
+    return fixture_apply(f, 1, slice_of(packed, len), true).err;
+}
+
+static void row_is(struct fixture *f, enum bucket b, const char *key, const char *expected)
+{
+    struct backend_read *r = NULL;
+    struct slice v = {0};
+    const struct backend_ops *ops = f->backend->ops;
+    fixture_flush(f);
+    assert_int_equal(ops->read_begin(f->backend, &r, NULL), OK);
+    enum err err = ops->get(r, b, slice_str(key), &v);
+    if (expected == NULL) {
+        assert_int_equal(err, ERR_NOT_FOUND);
+    } else {
+        assert_int_equal(err, OK);
+        char *got = xstrndup((const char *)v.data, v.len);
+        assert_string_equal(got, expected);
+        free(got);
+    }
+    ops->read_end(&r);
+}
+
+#define BIG "10276657743932975437" /* 8e9e05c52164694d: above what a signed number holds */
+
+static void members_come_and_go(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, ON_MEMORY);
+    uint64_t big = 0x8e9e05c52164694dull;
+    assert_int_equal(change(&f, ADD, big,
+                            "{\"id\":" BIG
+                            ",\"peerURLs\":[\"http://b:2380\",\"http://a:2380\"],\"name\":\"\"}"),
+                     OK);
+    row_is(&f, BUCKET_MEMBERS, "8e9e05c52164694d",
+           "{\"id\":" BIG ",\"peerURLs\":[\"http://a:2380\",\"http://b:2380\"]}");
+    row_is(&f, BUCKET_META, "confState", "{\"voters\":[" BIG "],\"auto_leave\":false}");
+    assert_int_equal(change(&f, ADD, big, "{\"id\":" BIG ",\"peerURLs\":[\"http://c\"]}"),
+                     ERR_EXISTS);
+    assert_int_equal(change(&f, ADD, 7, "{\"id\":7,\"peerURLs\":[\"http://a:2380\"]}"), ERR_EXISTS);
+    assert_int_equal(change(&f, ADD, 7, "not json"), ERR_INVALID);
+    assert_int_equal(change(&f, REMOVE, 7, NULL), ERR_MEMBER_NOT_FOUND);
+    assert_int_equal(change(&f, UPDATE, 7, "{\"id\":7,\"peerURLs\":[\"http://x\"]}"),
+                     ERR_MEMBER_NOT_FOUND);
+    assert_int_equal(change(&f, ADD_LEARNER, 7,
+                            "{\"id\":7,\"peerURLs\":[\"http://"
+                            "x?a&b\"],\"isLearner\":true,\"isPromote\":false,\"more\":[{}]}"),
+                     OK);
+    row_is(&f, BUCKET_MEMBERS, "7",
+           "{\"id\":7,\"peerURLs\":[\"http://x?a\\u0026b\"],\"isLearner\":true}");
+    row_is(&f, BUCKET_META, "confState",
+           "{\"voters\":[" BIG "],\"learners\":[7],\"auto_leave\":false}");
+    assert_int_equal(change(&f, ADD, 7, "{\"id\":7,\"peerURLs\":[],\"isPromote\":true}"), OK);
+    assert_int_equal(change(&f, ADD, 7, "{\"id\":7,\"peerURLs\":[],\"isPromote\":true}"),
+                     ERR_INVALID);
+    row_is(&f, BUCKET_META, "confState", "{\"voters\":[7," BIG "],\"auto_leave\":false}");
+    assert_int_equal(change(&f, UPDATE, 7, "{\"id\":7,\"peerURLs\":[\"http://y\"]}"), OK);
+    assert_int_equal(change(&f, UPDATE, 7, "{\"id\":7,\"peerURLs\":[\"http://b:2380\"]}"),
+                     ERR_EXISTS);
+    fixture_reopen(&f);
+    size_t n;
+    struct member_info *m = engine_members(f.e, &n);
+    assert_int_equal(n, 2);
+    assert_int_equal(m[0].id, 7);
+    assert_string_equal(m[0].peer_urls[0], "http://y");
+    assert_null(m[0].peer_urls[1]);
+    assert_null(m[0].client_urls[0]);
+    assert_false(m[0].is_learner);
+    assert_int_equal(m[1].id, big);
+    free(m);
+    assert_int_equal(change(&f, REMOVE, 7, NULL), OK);
+    row_is(&f, BUCKET_MEMBERS, "7", NULL);
+    row_is(&f, BUCKET_MEMBERS_REMOVED, "7", "removed");
+    fixture_reopen(&f);
+    assert_int_equal(change(&f, ADD, 7, "{\"id\":7,\"peerURLs\":[\"http://z\"]}"),
+                     ERR_MEMBER_NOT_FOUND);
+    uint64_t voters[4];
+    uint64_t learners[4];
+    size_t n_voters;
+    size_t n_learners;
+    engine_conf_voters(f.e, voters, &n_voters, learners, &n_learners, 4);
+    assert_int_equal(n_voters, 1);
+    assert_int_equal(voters[0], big);
+    assert_int_equal(n_learners, 0);
+    assert_int_equal(change(&f, ADD, 0, NULL), OK); /* refused before: no change */
+    fixture_deinit(&f);
+}
+
+static void attributes_and_versions(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, ON_MEMORY);
+    assert_int_equal(
+        change(&f, ADD, 255, "{\"id\":255,\"peerURLs\":[\"http://a\"],\"name\":\"first\"}"), OK);
+    Etcdserverpb__InternalRaftRequest r = ETCDSERVERPB__INTERNAL_RAFT_REQUEST__INIT;
+    Membershippb__ClusterMemberAttrSetRequest set =
+        MEMBERSHIPPB__CLUSTER_MEMBER_ATTR_SET_REQUEST__INIT;
+    Membershippb__Attributes a = MEMBERSHIPPB__ATTRIBUTES__INIT;
+    char *urls[] = {(char *)(uintptr_t) "http://c:2379"};
+    a.name = (char *)(uintptr_t) "node \"1\"";
+    a.client_urls = urls;
+    a.n_client_urls = 1;
+    set.member_id = 255;
+    set.member_attributes = &a;
+    r.cluster_member_attr_set = &set;
+    assert_int_equal(fixture_request(&f, &r).err, OK);
+    row_is(&f, BUCKET_MEMBERS, "ff",
+           "{\"id\":255,\"peerURLs\":[\"http://a\"],\"name\":\"node "
+           "\\\"1\\\"\",\"clientURLs\":[\"http://c:2379\"]}");
+    set.member_id = 254; /* unknown: no effect */
+    assert_int_equal(fixture_request(&f, &r).err, OK);
+
+    char version[16];
+    engine_cluster_version(f.e, version);
+    assert_string_equal(version, "");
+    Membershippb__ClusterVersionSetRequest v = MEMBERSHIPPB__CLUSTER_VERSION_SET_REQUEST__INIT;
+    r = (Etcdserverpb__InternalRaftRequest)ETCDSERVERPB__INTERNAL_RAFT_REQUEST__INIT;
+    v.ver = (char *)(uintptr_t) "3.7.0";
+    r.cluster_version_set = &v;
+    assert_int_equal(fixture_request(&f, &r).err, OK);
+    v.ver = (char *)(uintptr_t) "3.7";
+    assert_int_equal(fixture_request(&f, &r).err, ERR_INVALID);
+    row_is(&f, BUCKET_CLUSTER, "clusterVersion", "3.7.0");
+
+    Membershippb__DowngradeInfoSetRequest d = MEMBERSHIPPB__DOWNGRADE_INFO_SET_REQUEST__INIT;
+    r = (Etcdserverpb__InternalRaftRequest)ETCDSERVERPB__INTERNAL_RAFT_REQUEST__INIT;
+    d.enabled = true;
+    d.ver = (char *)(uintptr_t) "3.6.0";
+    r.downgrade_info_set = &d;
+    assert_int_equal(fixture_request(&f, &r).err, OK);
+    row_is(&f, BUCKET_CLUSTER, "downgrade", "{\"target-version\":\"3.6.0\",\"enabled\":true}");
+    d.enabled = false;
+    assert_int_equal(fixture_request(&f, &r).err, OK);
+    row_is(&f, BUCKET_CLUSTER, "downgrade", "{\"target-version\":\"\",\"enabled\":false}");
+    fixture_reopen(&f);
+    engine_cluster_version(f.e, version);
+    assert_string_equal(version, "3.7.0");
+    size_t n;
+    struct member_info *m = engine_members(f.e, &n);
+    assert_string_equal(m[0].name, "node \"1\"");
+    free(m);
+    fixture_deinit(&f);
+}
+
+static enum err change_v2(struct fixture *f, int transition, const int *types, const uint64_t *ids,
+                          size_t n, const char *context)
+{
+    Raftpb__ConfChangeV2 cc = RAFTPB__CONF_CHANGE_V2__INIT;
+    Raftpb__ConfChangeSingle single[4];
+    Raftpb__ConfChangeSingle *list[4];
+    for (size_t i = 0; i < n; i++) {
+        raftpb__conf_change_single__init(&single[i]);
+        single[i].has_type = 1;
+        single[i].type = (Raftpb__ConfChangeType)types[i];
+        single[i].has_node_id = 1;
+        single[i].node_id = ids[i];
+        list[i] = &single[i];
+    }
+    cc.has_transition = 1;
+    cc.transition = (Raftpb__ConfChangeTransition)transition;
+    cc.n_changes = n;
+    cc.changes = list;
+    cc.has_context = context != NULL;
+    if (context != NULL) {
+        cc.context = fixture_bytes(context);
+    }
+    uint8_t packed[512];
+    size_t len = raftpb__conf_change_v2__pack(&cc, packed);
+    return fixture_apply(f, 2, slice_of(packed, len), true).err;
+}
+
+static void joint_configurations(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, ON_MEMORY);
+    assert_int_equal(change_v2(&f, 0, (int[]){ADD}, (uint64_t[]){1}, 1,
+                               "{\"id\":1,\"peerURLs\":[\"http://a\"]}"),
+                     OK);
+    assert_int_equal(change(&f, ADD, 2, "{\"id\":2,\"peerURLs\":[\"http://b\"]}"), OK);
+    row_is(&f, BUCKET_META, "confState", "{\"voters\":[1,2],\"auto_leave\":false}");
+    assert_int_equal(change_v2(&f, 0, (int[]){REMOVE, ADD}, (uint64_t[]){2, 3}, 2,
+                               "{\"id\":3,\"peerURLs\":[\"http://c\"]}"),
+                     OK);
+    row_is(&f, BUCKET_META, "confState",
+           "{\"voters\":[1,3],\"voters_outgoing\":[1,2],\"auto_leave\":true}");
+    assert_int_equal(change_v2(&f, 0, NULL, NULL, 0, NULL), OK);
+    row_is(&f, BUCKET_META, "confState", "{\"voters\":[1,3],\"auto_leave\":false}");
+    assert_int_equal(change_v2(&f, 2, (int[]){ADD_LEARNER}, (uint64_t[]){3}, 1, NULL), OK);
+    row_is(&f, BUCKET_META, "confState",
+           "{\"voters\":[1],\"voters_outgoing\":[1,3],\"learners_next\":[3],\"auto_leave\":false}");
+    fixture_reopen(&f);
+    assert_int_equal(change_v2(&f, 0, NULL, NULL, 0, NULL), OK);
+    row_is(&f, BUCKET_META, "confState", "{\"voters\":[1],\"learners\":[3],\"auto_leave\":false}");
+    fixture_deinit(&f);
+}
+
+static void json_reader(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        bool good;
+        const char *name;
+    } cases[] = {
+        {"{}", true, ""},
+        {" { \"name\" : \"a\\u00e9\\n\\\"\" , \"id\" : 18446744073709551615 } ", true,
+         "a\xc3\xa9\n\""},
+        {"{\"name\":\"\\ud83d\\ude00\"}", true, "\xf0\x9f\x98\x80"},
+        {"{\"x\":[1,-2.5e3,true,null,{\"y\":\"z\"}],\"name\":\"n\"}", true, "n"},
+        {"{\"peerURLs\":null}", true, ""},
+        {"", false, NULL},
+        {"{", false, NULL},
+        {"{\"id\":18446744073709551616}", false, NULL},
+        {"{\"id\":-1}", false, NULL},
+        {"{\"name\":\"\\ud83d\"}", false, NULL},
+        {"{\"name\":\"a\\u0000b\"}", false, NULL},
+        {"{\"name\":\"\x01\"}", false, NULL},
+        {"{\"name\":\"open}", false, NULL},
+        {"{\"a\":1,}", false, NULL},
+        {"{} x", false, NULL},
+        {"[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]", false, NULL},
+        {"{\"x\":[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]}", false, NULL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct member_json m;
+        enum err err = member_json_decode(slice_str(cases[i].text), &m);
+        if ((err == OK) != cases[i].good) {
+            fail_msg("%s: %s", cases[i].text, err_text(err));
+        }
+        if (err == OK) {
+            assert_string_equal((const char *)m.text.data + m.name, cases[i].name);
+        }
+        member_json_deinit(&m);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(members_come_and_go),
+        cmocka_unit_test(attributes_and_versions),
+        cmocka_unit_test(joint_configurations),
+        cmocka_unit_test(json_reader),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
