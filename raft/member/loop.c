@@ -319,6 +319,7 @@ static void answer_applied(struct member *m, struct apply_result *r)
     if (r->err == OK && r->compacting_to > 0 && r->compacting_to > m->compacted_to) {
         op->revision = r->compacting_to;
         op_list_add(&m->compaction_waits, op);
+        store_thread_kick(&m->store, true); /* it begins with the commit of this entry, and somebody waits */
         return;
     }
     member_complete(m, op, r->err);

@@ -159,7 +159,8 @@ static void on_ready(void *arg)
 static uint64_t now_ns(void *self)
 {
     struct fixture *f = self;
-    return clock_now_ns(clock_real()) + atomic_load(&f->clock_offset_ns);
+    uint64_t frozen = atomic_load(&f->clock_frozen_ns);
+    return (frozen != 0 ? frozen : clock_now_ns(clock_real())) + atomic_load(&f->clock_offset_ns);
 }
 
 static uint64_t wall_ns(void *self)
@@ -292,6 +293,11 @@ void fixture_close(struct fixture *f)
     member_stop(f->m);
     member_close(&f->m);
     metrics_destroy(&f->metrics);
+}
+
+void fixture_freeze(struct fixture *f)
+{
+    atomic_store(&f->clock_frozen_ns, clock_now_ns(clock_real()));
 }
 
 void fixture_advance(struct fixture *f, uint64_t ms)

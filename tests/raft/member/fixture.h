@@ -46,6 +46,7 @@ struct fixture {
     struct gate store;
     struct clock clock;
     _Atomic uint64_t clock_offset_ns;
+    _Atomic uint64_t clock_frozen_ns; /* 0: it runs */
     struct metrics *metrics;
     struct member *m; /* NULL: closed */
     size_t n_initial;
@@ -79,6 +80,7 @@ enum err fixture_try_open(struct fixture *f, struct err_ctx *ec);
 void fixture_open(struct fixture *f);  /* must succeed; not started */
 void fixture_start(struct fixture *f); /* opens, starts, waits until it is ready */
 void fixture_close(struct fixture *f); /* stops and closes */
+void fixture_freeze(struct fixture *f); /* from now on only fixture_advance moves the clock */
 void fixture_advance(struct fixture *f, uint64_t ms);
 bool fixture_wait_ready(struct fixture *f); /* false: failed instead */
 bool fixture_has_failed(struct fixture *f);
