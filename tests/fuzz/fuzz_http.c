@@ -33,7 +33,8 @@ static struct h2_stream *open_stream(void *loop_state)
 static void header(struct h2_stream *s, struct slice name, struct slice value)
 {
     (void)s;
-    ASSERT(name.len > 0 && name.len + value.len < H2_HEADER_LIST_BYTES_MAX);
+    /* An empty name does come through: nghttp2 calls such fields ignorable. */
+    ASSERT(name.len + value.len < H2_HEADER_LIST_BYTES_MAX);
 }
 
 static void request(struct h2_stream *s)
