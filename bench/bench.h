@@ -10,30 +10,30 @@
 #include "api/proto/rpc.pb-c.h"
 #include "bench/histogram.h"
 
-#define CALL_MS         120000u
-#define CONNECT_MS      10000u
-#define KEY_BYTES_MAX   256u
+#define CALL_MS 120000u
+#define CONNECT_MS 10000u
+#define KEY_BYTES_MAX 256u
 #define VALUE_BYTES_MAX (1024u * 1024u)
-#define BATCH_MAX       128u   /* puts in one txn */
-#define DEPTH_MAX       4096u  /* calls outstanding */
+#define BATCH_MAX 128u  /* puts in one txn */
+#define DEPTH_MAX 4096u /* calls outstanding */
 
 struct options {
     const char *endpoint;
     uint64_t requests;
-    uint64_t keys;          /* numbered from 0 */
+    uint64_t keys; /* numbered from 0 */
     uint32_t key_bytes;
     uint32_t value_bytes;
     uint32_t depth;
     uint32_t batch;
-    uint32_t rate;          /* per second */
+    uint32_t rate; /* per second */
     uint32_t seconds;
     int64_t limit;
     int64_t revision;
-    uint64_t first;         /* number of the first key */
+    uint64_t first; /* number of the first key */
     int pid;
     bool serializable;
     bool physical;
-    bool spread;            /* begin each range at another key */
+    bool spread; /* begin each range at another key */
     const char *path;
     const char *file;
 };
@@ -63,14 +63,14 @@ ProtobufCBinaryData bench_binary(const void *data, size_t len);
 uint64_t bench_now_ns(void);
 
 /* The commands. They return the program's exit code. */
-int bench_put(const struct options *o);     /* one client, one call at a time */
-int bench_paced(const struct options *o);   /* puts at a fixed rate, latency from when each is due */
-int bench_load(const struct options *o);    /* many keys, pipelined, `batch` to a txn */
+int bench_put(const struct options *o);   /* one client, one call at a time */
+int bench_paced(const struct options *o); /* puts at a fixed rate, latency from when each is due */
+int bench_load(const struct options *o);  /* many keys, pipelined, `batch` to a txn */
 int bench_compact(const struct options *o);
 int bench_range(const struct options *o);
-int bench_wait(const struct options *o);    /* until a linearizable read answers */
-int bench_frame(const struct options *o);   /* a framed request body for another load tool */
-int bench_call(const struct options *o);    /* send such a body once and show the status */
+int bench_wait(const struct options *o);  /* until a linearizable read answers */
+int bench_frame(const struct options *o); /* a framed request body for another load tool */
+int bench_call(const struct options *o);  /* send such a body once and show the status */
 int bench_memory(const struct options *o);
 
 #endif

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define HISTOGRAM_SUB     64u /* buckets per power of two */
+#define HISTOGRAM_SUB 64u /* buckets per power of two */
 #define HISTOGRAM_BUCKETS (59u * HISTOGRAM_SUB)
 
 struct histogram {

@@ -36,8 +36,24 @@ static const struct command commands[] = {
 };
 
 enum option_id {
-    ENDPOINT = 1, REQUESTS, KEYS, KEY_BYTES, VALUE_BYTES, DEPTH, BATCH, RATE, SECONDS, LIMIT,
-    REVISION, FIRST, PID, SERIALIZABLE, PHYSICAL, SPREAD, PATH, OUT_FILE
+    ENDPOINT = 1,
+    REQUESTS,
+    KEYS,
+    KEY_BYTES,
+    VALUE_BYTES,
+    DEPTH,
+    BATCH,
+    RATE,
+    SECONDS,
+    LIMIT,
+    REVISION,
+    FIRST,
+    PID,
+    SERIALIZABLE,
+    PHYSICAL,
+    SPREAD,
+    PATH,
+    OUT_FILE
 };
 
 static const struct option longs[] = {
@@ -122,9 +138,18 @@ static bool set_number(struct options *o, int id, const char *text)
 
 static bool parse(int argc, char **argv, struct options *o)
 {
-    *o = (struct options){.endpoint = "127.0.0.1:2379", .requests = 1000, .keys = 1000,
-                          .key_bytes = 40, .value_bytes = 256, .depth = 256, .batch = 1,
-                          .rate = 1000, .seconds = 60, .limit = 1, .path = "", .file = ""};
+    *o = (struct options){.endpoint = "127.0.0.1:2379",
+                          .requests = 1000,
+                          .keys = 1000,
+                          .key_bytes = 40,
+                          .value_bytes = 256,
+                          .depth = 256,
+                          .batch = 1,
+                          .rate = 1000,
+                          .seconds = 60,
+                          .limit = 1,
+                          .path = "",
+                          .file = ""};
     int id = 0;
     while ((id = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         if (id == SERIALIZABLE || id == PHYSICAL || id == SPREAD) {

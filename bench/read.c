@@ -7,9 +7,9 @@
 #include "base/mem.h"
 #include "bench/bench.h"
 
-#define FRAME_HEAD     5u
+#define FRAME_HEAD 5u
 #define BODY_BYTES_MAX (2u * 1024u * 1024u)
-#define RETRY_MS       5u
+#define RETRY_MS 5u
 
 static const char range_path[] = "/etcdserverpb.KV/Range";
 
@@ -91,7 +91,8 @@ static bool answers(const struct options *o)
     get.serializable = false;
     pack_range(&get, o->first, &request);
     bool good = client_call(c, range_path, bytes_slice(&request), CALL_MS, &status, &reply) == OK &&
-                status.code == CLIENT_CODE_OK && (o->keys == 0 || count_kvs(bytes_slice(&reply)) == 1);
+                status.code == CLIENT_CODE_OK &&
+                (o->keys == 0 || count_kvs(bytes_slice(&reply)) == 1);
     bytes_deinit(&request);
     bytes_deinit(&reply);
     client_close(&c);

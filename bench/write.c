@@ -246,7 +246,8 @@ static int64_t live_revision(struct bench *b)
     struct bytes reply = {0};
     int64_t revision = 0;
     if (client_call(b->client, "/etcdserverpb.KV/Range", slice_of(packed, n), CALL_MS, &status,
-                    &reply) == OK && status.code == CLIENT_CODE_OK) {
+                    &reply) == OK &&
+        status.code == CLIENT_CODE_OK) {
         Etcdserverpb__RangeResponse *r =
             etcdserverpb__range_response__unpack(NULL, reply.len, reply.data);
         if (r != NULL) {
@@ -272,8 +273,8 @@ int bench_compact(const struct options *o)
     struct client_status status;
     struct bytes reply = {0};
     uint64_t start = bench_now_ns();
-    enum err e = client_call(b.client, compact_path, slice_of(packed, n), 10 * CALL_MS, &status,
-                             &reply);
+    enum err e =
+        client_call(b.client, compact_path, slice_of(packed, n), 10 * CALL_MS, &status, &reply);
     uint64_t elapsed = bench_now_ns() - start;
     histogram_add(b.latency, elapsed);
     if (e == OK && status.code != CLIENT_CODE_OK) {

@@ -21,20 +21,21 @@
 #include "base/err.h"
 #include "base/slice.h"
 
-#define CLIENT_CALLS_MAX     65536u                  /* unary calls in flight; over: ERR_BUSY */
-#define CLIENT_MESSAGE_MAX   (512u * 1024u * 1024u)  /* bytes of a reply; over: code Internal */
-#define CLIENT_QUEUE_MAX     (4u * 1024u * 1024u)    /* bytes a stream holds unread; then the
-                                                        server is held back by flow control */
-#define CLIENT_SEND_MAX      (64u * 1024u * 1024u)   /* bytes a stream holds unsent; ERR_BUSY */
-#define CLIENT_STATUS_TEXT_MAX 1024u                 /* bytes of a status text; longer is cut */
-#define CLIENT_METADATA_MAX  8u                      /* pairs; over: ERR_LIMIT */
+#define CLIENT_CALLS_MAX 65536u                   /* unary calls in flight; over: ERR_BUSY */
+#define CLIENT_MESSAGE_MAX (512u * 1024u * 1024u) /* bytes of a reply; over: code Internal */
+#define CLIENT_QUEUE_MAX                                                                           \
+    (4u * 1024u * 1024u)                      /* bytes a stream holds unread; then the             \
+                                                 server is held back by flow control */
+#define CLIENT_SEND_MAX (64u * 1024u * 1024u) /* bytes a stream holds unsent; ERR_BUSY */
+#define CLIENT_STATUS_TEXT_MAX 1024u          /* bytes of a status text; longer is cut */
+#define CLIENT_METADATA_MAX 8u                /* pairs; over: ERR_LIMIT */
 
 /* gRPC status codes that this client makes up itself; others come from the server. */
-#define CLIENT_CODE_OK          0u
-#define CLIENT_CODE_CANCELED    1u
-#define CLIENT_CODE_UNKNOWN     2u
-#define CLIENT_CODE_DEADLINE    4u
-#define CLIENT_CODE_INTERNAL    13u
+#define CLIENT_CODE_OK 0u
+#define CLIENT_CODE_CANCELED 1u
+#define CLIENT_CODE_UNKNOWN 2u
+#define CLIENT_CODE_DEADLINE 4u
+#define CLIENT_CODE_INTERNAL 13u
 #define CLIENT_CODE_UNAVAILABLE 14u
 
 struct client;        /* one connection */

@@ -11,31 +11,31 @@
 
 #include "api/client/client.h"
 
-#define FRAME_HEAD     5u              /* bytes: compressed flag and big-endian length */
-#define READ_MAX       (256u * 1024u)  /* bytes taken from the socket at once */
-#define WRITE_MAX      (256u * 1024u)  /* bytes gathered before one send */
-#define STREAM_WINDOW  (4 * 1024 * 1024)
+#define FRAME_HEAD 5u            /* bytes: compressed flag and big-endian length */
+#define READ_MAX (256u * 1024u)  /* bytes taken from the socket at once */
+#define WRITE_MAX (256u * 1024u) /* bytes gathered before one send */
+#define STREAM_WINDOW (4 * 1024 * 1024)
 #define SESSION_WINDOW (64 * 1024 * 1024)
-#define NAME_MAX_BYTES 128u            /* of an authority or a metadata name */
+#define NAME_MAX_BYTES 128u /* of an authority or a metadata name */
 
 struct exchange {
     struct exchange *next, *prev; /* in the client's list of live or of ended exchanges */
     struct client *client;
-    int32_t id;                   /* HTTP/2 stream */
+    int32_t id; /* HTTP/2 stream */
     bool is_stream;
-    bool half_closed;             /* nothing follows what is in `out` */
-    bool deferred;                /* nghttp2 waits for resume_data */
-    bool ended;                   /* status is final */
-    bool has_status;              /* grpc-status was seen */
+    bool half_closed; /* nothing follows what is in `out` */
+    bool deferred;    /* nghttp2 waits for resume_data */
+    bool ended;       /* status is final */
+    bool has_status;  /* grpc-status was seen */
     int http_status;
-    uint64_t deadline_ms;         /* unary only */
-    client_done_fn done;          /* unary only */
+    uint64_t deadline_ms; /* unary only */
+    client_done_fn done;  /* unary only */
     void *arg;
-    struct bytes out;             /* framed messages; [0, out_at) are sent */
+    struct bytes out; /* framed messages; [0, out_at) are sent */
     size_t out_at;
-    struct bytes in;              /* framed messages; [0, in_at) are taken */
+    struct bytes in; /* framed messages; [0, in_at) are taken */
     size_t in_at;
-    size_t held;                  /* received bytes whose window was not given back */
+    size_t held; /* received bytes whose window was not given back */
     struct client_status status;
 };
 
@@ -50,19 +50,19 @@ struct metadata_pair {
 
 struct client {
     int fd;
-    bool dead;                     /* the connection failed; nothing moves any more */
+    bool dead; /* the connection failed; nothing moves any more */
     nghttp2_session *session;
     char authority[NAME_MAX_BYTES];
     struct metadata_pair metadata[CLIENT_METADATA_MAX];
     size_t n_metadata;
-    struct exchange live;          /* list head: unary calls not over */
-    struct exchange streams;       /* list head: streams, whatever their state */
-    struct exchange over;          /* list head: unary calls whose callback is due */
-    size_t n_live;                 /* in `live` and `over` */
-    uint64_t next_deadline_ms;     /* no live call ends earlier */
-    struct bytes out;              /* [0, out_at) are in the socket */
+    struct exchange live;      /* list head: unary calls not over */
+    struct exchange streams;   /* list head: streams, whatever their state */
+    struct exchange over;      /* list head: unary calls whose callback is due */
+    size_t n_live;             /* in `live` and `over` */
+    uint64_t next_deadline_ms; /* no live call ends earlier */
+    struct bytes out;          /* [0, out_at) are in the socket */
     size_t out_at;
-    uint8_t *read_buffer;          /* READ_MAX bytes, owned */
+    uint8_t *read_buffer; /* READ_MAX bytes, owned */
 };
 
 /* connect.c: a connected, non-blocking socket; `authority` gets what ":authority" shall say. */

@@ -20,8 +20,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-#define NS_PER_MS    UINT64_C(1000000)
-#define NS_PER_S     UINT64_C(1000000000)
+#define NS_PER_MS UINT64_C(1000000)
+#define NS_PER_S UINT64_C(1000000000)
 #define SLEEP_MAX_NS (60 * NS_PER_S)
 
 static int hex_digit(uint8_t c)
@@ -151,8 +151,9 @@ static void finish(struct exchange *x, uint32_t error)
         char text[128];
         (void)snprintf(text, sizeof(text), "stream closed without a status: HTTP %d, error %u",
                        x->http_status, error);
-        client_end(x, error == NGHTTP2_REFUSED_STREAM ? CLIENT_CODE_UNAVAILABLE
-                                                      : CLIENT_CODE_INTERNAL, true, text);
+        client_end(x,
+                   error == NGHTTP2_REFUSED_STREAM ? CLIENT_CODE_UNAVAILABLE : CLIENT_CODE_INTERNAL,
+                   true, text);
     } else if (x->status.code == CLIENT_CODE_OK && !x->is_stream && !client_front(x, &n_message)) {
         client_end(x, CLIENT_CODE_INTERNAL, true, "status OK without a whole reply");
     } else {
@@ -235,7 +236,8 @@ enum err client_session_create(struct client *c)
         {NGHTTP2_SETTINGS_ENABLE_PUSH, 0},
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, STREAM_WINDOW},
     };
-    if (nghttp2_submit_settings(c->session, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings)) == 0 &&
+    if (nghttp2_submit_settings(c->session, NGHTTP2_FLAG_NONE, settings, ARRAY_LEN(settings)) ==
+            0 &&
         nghttp2_session_set_local_window_size(c->session, NGHTTP2_FLAG_NONE, 0, SESSION_WINDOW) ==
             0) {
         e = OK;

@@ -92,8 +92,7 @@ static struct field_value read_nth(const ProtobufCMessage *m, const ProtobufCFie
 
 static const char *enum_name(const ProtobufCFieldDescriptor *f, int64_t number)
 {
-    const ProtobufCEnumValue *v =
-        protobuf_c_enum_descriptor_get_value(f->descriptor, (int)number);
+    const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(f->descriptor, (int)number);
     return v == NULL ? NULL : v->name;
 }
 
@@ -241,8 +240,7 @@ static bool messages_equal(const struct comparison *c, const ProtobufCMessage *a
         }
     }
     if (a->n_unknown_fields != b->n_unknown_fields) {
-        bytes_printf(c->where, "unknown fields: %u | %u", a->n_unknown_fields,
-                     b->n_unknown_fields);
+        bytes_printf(c->where, "unknown fields: %u | %u", a->n_unknown_fields, b->n_unknown_fields);
         return false;
     }
     return true;

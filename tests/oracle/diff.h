@@ -12,10 +12,10 @@
 
 /* One field's value in one of its two messages. */
 struct field_value {
-    bool present;                    /* false: NULL message, or another member of its oneof */
-    size_t count;                    /* elements of a repeated field, else 1 */
-    int64_t number;                  /* all number types; unsigned ones keep their bits */
-    struct slice bytes;              /* strings and bytes */
+    bool present;       /* false: NULL message, or another member of its oneof */
+    size_t count;       /* elements of a repeated field, else 1 */
+    int64_t number;     /* all number types; unsigned ones keep their bits */
+    struct slice bytes; /* strings and bytes */
     const ProtobufCMessage *message;
 };
 

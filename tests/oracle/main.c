@@ -20,14 +20,14 @@
 #include "watch.h"
 
 #define REQUESTS_DEFAULT 200000u
-#define ARENA_BYTES_MAX  (256u * 1024u * 1024u) /* requests of one round */
-#define READS_MIN        5u                     /* per round */
-#define READS_SPREAD     10u
+#define ARENA_BYTES_MAX (256u * 1024u * 1024u) /* requests of one round */
+#define READS_MIN 5u                           /* per round */
+#define READS_SPREAD 10u
 #define ROUNDS_UNTIL_BARRIER 400u
-#define SHORT_LEASE      77                     /* granted and revoked at once */
-#define SHORT_LEASE_MS   1500u                  /* older ones may have expired */
-#define TOO_LARGE        (1600u * 1024u)        /* bytes; the limit is 1.5 MiB */
-#define FAR_TOO_LARGE    (2200u * 1024u)        /* the transport's limit is 2 MiB */
+#define SHORT_LEASE 77                /* granted and revoked at once */
+#define SHORT_LEASE_MS 1500u          /* older ones may have expired */
+#define TOO_LARGE (1600u * 1024u)     /* bytes; the limit is 1.5 MiB */
+#define FAR_TOO_LARGE (2200u * 1024u) /* the transport's limit is 2 MiB */
 
 struct test {
     struct world world;
@@ -58,7 +58,8 @@ static uint32_t below(struct test *t, uint32_t n)
 
 /* ---- reads ---- */
 
-#define NEW(t, type, init) memcpy(arena_alloc((t)->world.arena, sizeof(type)), &(type)init, sizeof(type))
+#define NEW(t, type, init)                                                                         \
+    memcpy(arena_alloc((t)->world.arena, sizeof(type)), &(type)init, sizeof(type))
 
 static struct step random_read(struct test *t)
 {
@@ -88,8 +89,8 @@ static struct step random_read(struct test *t)
         return step_of(M_HASH_KV, q);
     }
     if (kind < 98) {
-        return step_of(M_STATUS, NEW(t, Etcdserverpb__StatusRequest,
-                                     ETCDSERVERPB__STATUS_REQUEST__INIT));
+        return step_of(M_STATUS,
+                       NEW(t, Etcdserverpb__StatusRequest, ETCDSERVERPB__STATUS_REQUEST__INIT));
     }
     if (kind < 99) {
         return step_of(M_ALARM,
@@ -249,7 +250,8 @@ static bool alarms(struct test *t)
     same = same && alarm_call(t, ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__GET, 0,
                               (Etcdserverpb__AlarmType)below(t, 3));
     same = same && alarm_call(t, ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__DEACTIVATE, 99, type);
-    same = same && alarm_call(t, ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__DEACTIVATE, member, type);
+    same =
+        same && alarm_call(t, ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__DEACTIVATE, member, type);
     return same && alarm_call(t, ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__GET, 0,
                               ETCDSERVERPB__ALARM_TYPE__NONE);
 }
@@ -399,13 +401,17 @@ static bool parse_version(const char *s, enum oracle_version *out)
 static bool parse(int argc, char **argv, struct options *o)
 {
     static const struct option longs[] = {
-        {"oracle", required_argument, NULL, 'o'}, {"subject", required_argument, NULL, 's'},
-        {"version", required_argument, NULL, 'v'}, {"seed", required_argument, NULL, 'n'},
-        {"requests", required_argument, NULL, 'r'}, {"no-range-stream", no_argument, NULL, 'x'},
+        {"oracle", required_argument, NULL, 'o'},
+        {"subject", required_argument, NULL, 's'},
+        {"version", required_argument, NULL, 'v'},
+        {"seed", required_argument, NULL, 'n'},
+        {"requests", required_argument, NULL, 'r'},
+        {"no-range-stream", no_argument, NULL, 'x'},
         {NULL, 0, NULL, 0},
     };
     *o = (struct options){.seed = clock_wall_ns(clock_real()) % 1000000000u,
-                          .requests = REQUESTS_DEFAULT, .with_range_stream = true};
+                          .requests = REQUESTS_DEFAULT,
+                          .with_range_stream = true};
     bool good = true;
     int c = 0;
     while (good && (c = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -437,7 +443,9 @@ int main(int argc, char **argv)
         return 2;
     }
     struct test t = {.with_range_stream = o.with_range_stream};
-    t.world = (struct world){.random = {o.seed}, .version = o.version, .compacted = -1,
+    t.world = (struct world){.random = {o.seed},
+                             .version = o.version,
+                             .compacted = -1,
                              .settled = -1,
                              .arena = arena_create(1024u * 1024u, ARENA_BYTES_MAX)};
     t.pair = (struct pair){.world = &t.world, .seed = o.seed, .names = {"oracle", "subject"}};

@@ -37,8 +37,9 @@ struct step step_of(enum method m, const void *request)
 int64_t reply_revision(const ProtobufCMessage *reply)
 {
     const ProtobufCFieldDescriptor *f =
-        reply == NULL ? NULL : protobuf_c_message_descriptor_get_field_by_name(reply->descriptor,
-                                                                               "header");
+        reply == NULL
+            ? NULL
+            : protobuf_c_message_descriptor_get_field_by_name(reply->descriptor, "header");
     if (f == NULL) {
         return 0;
     }
@@ -117,8 +118,8 @@ static void canonical_range(const Etcdserverpb__RangeRequest *q, Etcdserverpb__R
     if (q->sort_target == ETCDSERVERPB__RANGE_REQUEST__SORT_TARGET__KEY || a->n_kvs != b->n_kvs) {
         return;
     }
-    struct kv_order o = {
-        q->sort_target, q->sort_order == ETCDSERVERPB__RANGE_REQUEST__SORT_ORDER__DESCEND};
+    struct kv_order o = {q->sort_target,
+                         q->sort_order == ETCDSERVERPB__RANGE_REQUEST__SORT_ORDER__DESCEND};
     settle_ties(&o, a);
     settle_ties(&o, b);
     /* Which of several equal keys a limit cuts off is open as well. */
@@ -249,8 +250,9 @@ static void print_outcome(const char *who, const struct outcome *o)
     size_t n = text.len < SHOWN_MAX ? text.len : SHOWN_MAX;
     (void)fprintf(stderr, "  %-8s code %u%s%s%s%s %.*s%s\n", who, o->status.code,
                   o->status.text[0] != '\0' ? " \"" : "", o->status.text,
-                  o->status.text[0] != '\0' ? "\"" : "", o->status.local ? " (from the client)" : "",
-                  (int)n, text.len > 0 ? (const char *)text.data : "", n < text.len ? "..." : "");
+                  o->status.text[0] != '\0' ? "\"" : "",
+                  o->status.local ? " (from the client)" : "", (int)n,
+                  text.len > 0 ? (const char *)text.data : "", n < text.len ? "..." : "");
     bytes_deinit(&text);
 }
 
@@ -258,8 +260,9 @@ static bool report(const struct pair *p, const struct step *s, struct slice wher
 {
     struct bytes text = {0};
     diff_print(s->request[ORACLE], &text);
-    (void)fprintf(stderr, "DIFFERENCE in request %" PRIu64 ", seed %" PRIu64 ", at revision %" PRId64
-                          " compacted %" PRId64 "\n  %s %.*s\n",
+    (void)fprintf(stderr,
+                  "DIFFERENCE in request %" PRIu64 ", seed %" PRIu64 ", at revision %" PRId64
+                  " compacted %" PRId64 "\n  %s %.*s\n",
                   s->number, p->seed, p->world->revision, p->world->compacted,
                   method_name(s->method), (int)text.len,
                   text.len > 0 ? (const char *)text.data : "");
@@ -295,8 +298,8 @@ bool pair_compare(struct pair *p, struct step *s)
     canonical(s);
     struct rules_context context = {p, s};
     struct bytes where = {0};
-    bool equal = diff_equal(s->outcome[ORACLE].reply, s->outcome[SUBJECT].reply,
-                            rules_allow_field, &context, &where) ||
+    bool equal = diff_equal(s->outcome[ORACLE].reply, s->outcome[SUBJECT].reply, rules_allow_field,
+                            &context, &where) ||
                  report(p, s, bytes_slice(&where));
     bytes_deinit(&where);
     return equal;
@@ -308,8 +311,8 @@ static void answered(void *arg, const struct client_status *status, struct slice
     o->done = true;
     o->status = *status;
     if (status->code == CLIENT_CODE_OK) {
-        o->reply = protobuf_c_message_unpack(methods[o->step->method].reply, NULL, reply.len,
-                                             reply.data);
+        o->reply =
+            protobuf_c_message_unpack(methods[o->step->method].reply, NULL, reply.len, reply.data);
     }
 }
 

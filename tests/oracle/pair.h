@@ -11,9 +11,9 @@
 #include "api/client/client.h"
 #include "world.h"
 
-#define STEPS_MAX   64u      /* in one run */
-#define CALL_MS     30000u   /* no answer by then is a difference */
-#define SHOWN_MAX   6000u    /* bytes of a reply printed in a report */
+#define STEPS_MAX 64u   /* in one run */
+#define CALL_MS 30000u  /* no answer by then is a difference */
+#define SHOWN_MAX 6000u /* bytes of a reply printed in a report */
 
 enum side_id { ORACLE = 0, SUBJECT = 1, N_SIDES = 2 };
 

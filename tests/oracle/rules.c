@@ -76,7 +76,8 @@ static bool hash_of_a_compaction(const struct rules_context *c, const struct fie
 static bool range_is_keys_only(const struct rules_context *c, const struct field_value *oracle,
                                const struct field_value *subject)
 {
-    /* In a txn some op or other may be a keys_only range; a wrong lease would show in a plain one. */
+    /* In a txn some op or other may be a keys_only range; a wrong lease would show in a plain one.
+     */
     if (oracle->number != 0 || subject->number == 0 || c->step == NULL) {
         return false;
     }
@@ -91,8 +92,8 @@ static bool chosen_by_the_server(const struct rules_context *c, const struct fie
                                  const struct field_value *subject)
 {
     const struct step *s = step_is(c, M_GRANT);
-    return s != NULL && ((const Etcdserverpb__LeaseGrantRequest *)(const void *)s->request[ORACLE])
-                                ->id == 0 &&
+    return s != NULL &&
+           ((const Etcdserverpb__LeaseGrantRequest *)(const void *)s->request[ORACLE])->id == 0 &&
            oracle->number > 0 && subject->number > 0;
 }
 
@@ -179,14 +180,13 @@ struct rule {
 };
 
 #define ON_FIELD(message, field, check) message, field, check, NULL, NULL
-#define ON_STATUS(check)                NULL, NULL, NULL, check, NULL
-#define ON_EVENT(check)                 NULL, NULL, NULL, NULL, check
+#define ON_STATUS(check) NULL, NULL, NULL, check, NULL
+#define ON_EVENT(check) NULL, NULL, NULL, NULL, check
 
 static const struct rule rules[] = {
     {V_ALL, "each server has its own history of elections",
      ON_FIELD("ResponseHeader", "raft_term", always)},
-    {V_ALL, "time passes between two answers",
-     ON_FIELD("LeaseTimeToLiveResponse", "TTL", nearly)},
+    {V_ALL, "time passes between two answers", ON_FIELD("LeaseTimeToLiveResponse", "TTL", nearly)},
     {V_ALL, "lease ids are made from time",
      ON_FIELD("LeaseGrantResponse", "ID", chosen_by_the_server)},
     {V_ALL, "a member's own figures", ON_FIELD("StatusResponse", "version", always)},

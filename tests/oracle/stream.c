@@ -51,8 +51,8 @@ bool keep_alive_once(struct keep_alive *k, struct pair *p, int64_t lease)
     for (int side = 0; side < N_SIDES && same; side++) {
         same = client_stream_recv(k->streams[side], CALL_MS, &message) == OK;
         if (same) {
-            replies[side] = etcdserverpb__lease_keep_alive_response__unpack(NULL, message.len,
-                                                                            message.data);
+            replies[side] =
+                etcdserverpb__lease_keep_alive_response__unpack(NULL, message.len, message.data);
         }
     }
     if (!same || replies[ORACLE] == NULL || replies[SUBJECT] == NULL) {

@@ -10,14 +10,14 @@
 #include "base/mem.h"
 #include "rules.h"
 
-#define NO_PUT    1u
+#define NO_PUT 1u
 #define NO_DELETE 2u
 
 struct event_queue {
     Mvccpb__Event **events; /* owned, [at, n) wait for the other side */
     size_t at, n, cap;
-    int64_t last_revision;  /* newest revision delivered */
-    bool in_fragments;      /* the last response said that more of it follows */
+    int64_t last_revision; /* newest revision delivered */
+    bool in_fragments;     /* the last response said that more of it follows */
 };
 
 struct watcher {
@@ -72,8 +72,9 @@ static bool report(const struct watches *w, const struct watcher *watcher, const
                    const ProtobufCMessage *oracle, const ProtobufCMessage *subject)
 {
     const struct pair *p = w->pair;
-    (void)fprintf(stderr, "DIFFERENCE in a watch after request %" PRIu64 ", seed %" PRIu64
-                          ", at revision %" PRId64 " compacted %" PRId64 "\n  %s\n",
+    (void)fprintf(stderr,
+                  "DIFFERENCE in a watch after request %" PRIu64 ", seed %" PRIu64
+                  ", at revision %" PRId64 " compacted %" PRId64 "\n  %s\n",
                   p->n_requests, p->seed, p->world->revision, p->world->compacted, what);
     if (watcher != NULL) {
         struct bytes key = {0};
@@ -147,7 +148,8 @@ static struct watcher *find(struct watch_stream *s, int64_t id)
     return NULL;
 }
 
-/* Events must come in order, and those of one revision in one response unless it is in fragments. */
+/* Events must come in order, and those of one revision in one response unless it is in fragments.
+ */
 static const char *take_events(struct watcher *watcher, enum side_id side,
                                Etcdserverpb__WatchResponse *r)
 {
@@ -174,8 +176,8 @@ static const char *take_events(struct watcher *watcher, enum side_id side,
 
 static bool take_response(struct watches *w, struct watch_stream *s, enum side_id side)
 {
-    Etcdserverpb__WatchResponse *r = etcdserverpb__watch_response__unpack(
-        NULL, w->message.len, w->message.data);
+    Etcdserverpb__WatchResponse *r =
+        etcdserverpb__watch_response__unpack(NULL, w->message.len, w->message.data);
     if (r == NULL) {
         return report(w, NULL, "a watch response does not decode", NULL, NULL);
     }
@@ -281,8 +283,7 @@ bool watches_drain(struct watches *w)
             }
         }
         for (size_t k = 0; k < WATCHERS_MAX; k++) {
-            if (w->streams[i].watchers[k].used &&
-                !settle(w, &w->streams[i].watchers[k], 0)) {
+            if (w->streams[i].watchers[k].used && !settle(w, &w->streams[i].watchers[k], 0)) {
                 return false;
             }
         }
@@ -444,8 +445,8 @@ static bool create(struct watches *w, struct watch_stream *s, struct watcher *wa
         create.watch_id = (int64_t)random_below(&world->random, 12) - 3;
         create.watch_id -= create.watch_id == -1; /* -1 stands for "none" in answers */
     }
-    *watcher = (struct watcher){.filters = filters, .start_revision = create.start_revision,
-                                .compacted = world->compacted};
+    *watcher = (struct watcher){
+        .filters = filters, .start_revision = create.start_revision, .compacted = world->compacted};
     bytes_add(&watcher->key, create.key.len == 0 ? (const uint8_t *)"" : create.key.data,
               create.key.len == 0 ? 1 : create.key.len); /* no key means the smallest one */
     s->pending = watcher;

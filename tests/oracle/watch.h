@@ -13,11 +13,11 @@
 
 #include "pair.h"
 
-#define WATCH_STREAMS  3u
-#define WATCHERS_MAX   5u      /* on one stream */
-#define CONTROLS_MAX   16u     /* answers waiting on one side of a stream */
-#define PENDING_MAX    200000u /* events of one watcher that one side is ahead */
-#define WATCH_WAIT_MS  20000u  /* for an answer or a barrier */
+#define WATCH_STREAMS 3u
+#define WATCHERS_MAX 5u      /* on one stream */
+#define CONTROLS_MAX 16u     /* answers waiting on one side of a stream */
+#define PENDING_MAX 200000u  /* events of one watcher that one side is ahead */
+#define WATCH_WAIT_MS 20000u /* for an answer or a barrier */
 
 struct watches; /* opaque */
 

@@ -6,12 +6,15 @@
 #include "base/slice.h"
 
 /* Keys that are prefixes of each other, and neighbours under bytewise order. */
-#define KEY(text) {(const uint8_t *)(text), sizeof(text) - 1}
+#define KEY(text)                                                                                  \
+    {                                                                                              \
+        (const uint8_t *)(text), sizeof(text) - 1                                                  \
+    }
 static const struct slice special_keys[] = {
-    KEY("\0"),     KEY("\0\0"),   KEY("\x01"),  KEY("a"),      KEY("a\0"),   KEY("a\0\0"),
-    KEY("a\0b"),   KEY("a\xff"),  KEY("aa"),    KEY("aaa"),    KEY("ab"),    KEY("abc"),
-    KEY("b"),      KEY("b\xff\xff"), KEY("c"),  KEY("c/"),     KEY("c/1"),   KEY("c/2"),
-    KEY("c0"),     KEY("\xfe\xff"), KEY("\xff"), KEY("\xff\xff"),
+    KEY("\0"),   KEY("\0\0"),      KEY("\x01"), KEY("a"),        KEY("a\0"), KEY("a\0\0"),
+    KEY("a\0b"), KEY("a\xff"),     KEY("aa"),   KEY("aaa"),      KEY("ab"),  KEY("abc"),
+    KEY("b"),    KEY("b\xff\xff"), KEY("c"),    KEY("c/"),       KEY("c/1"), KEY("c/2"),
+    KEY("c0"),   KEY("\xfe\xff"),  KEY("\xff"), KEY("\xff\xff"),
 };
 #define PLAIN_KEYS 26u
 

@@ -14,12 +14,12 @@
 enum oracle_version { V34 = 1, V36 = 2, V37 = 4 }; /* bits, for the table of rules */
 #define V_ALL (V34 | V36 | V37)
 
-#define LEASES_MAX     32u
-#define HISTORY_MAX    64u
-#define OPS_MAX        140u  /* of a generated txn's list; the server's own limit is 128 */
-#define VALUE_SMALL    24u   /* bytes, most values */
-#define VALUE_MIDDLE   4096u
-#define VALUE_LARGE    (96u * 1024u)
+#define LEASES_MAX 32u
+#define HISTORY_MAX 64u
+#define OPS_MAX 140u    /* of a generated txn's list; the server's own limit is 128 */
+#define VALUE_SMALL 24u /* bytes, most values */
+#define VALUE_MIDDLE 4096u
+#define VALUE_LARGE (96u * 1024u)
 
 struct compaction {
     int64_t revision;
@@ -30,12 +30,12 @@ struct world {
     struct random random;
     enum oracle_version version;
     struct arena *arena;
-    int64_t revision;               /* live */
-    int64_t compacted;              /* -1: never */
+    int64_t revision;                       /* live */
+    int64_t compacted;                      /* -1: never */
     struct compaction history[HISTORY_MAX]; /* the newest ones, a ring */
     size_t n_history;
-    int64_t settled;                /* removal up to this compaction is known to be over */
-    int64_t leases[LEASES_MAX];     /* that exist */
+    int64_t settled;            /* removal up to this compaction is known to be over */
+    int64_t leases[LEASES_MAX]; /* that exist */
     size_t n_leases;
     uint64_t member_id;
     bool no_nested; /* make no txns inside txns */

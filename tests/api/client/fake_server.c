@@ -126,8 +126,8 @@ static int header(nghttp2_session *session, const nghttp2_frame *frame, const ui
     return 0;
 }
 
-static int data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *bytes,
-                size_t n, void *user)
+static int data(nghttp2_session *session, uint8_t flags, int32_t id, const uint8_t *bytes, size_t n,
+                void *user)
 {
     (void)flags;
     (void)user;

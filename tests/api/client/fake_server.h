@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #define FLOOD_MESSAGES 200u
-#define FLOOD_BYTES    (100u * 1024u)
+#define FLOOD_BYTES (100u * 1024u)
 
 struct fake_server;
 

@@ -174,7 +174,8 @@ static void test_internal_requests(void **state)
     (void)state;
     Etcdserverpb__RequestHeader header = ETCDSERVERPB__REQUEST_HEADER__INIT;
     header.id = 5;
-    Membershippb__ClusterVersionSetRequest version = MEMBERSHIPPB__CLUSTER_VERSION_SET_REQUEST__INIT;
+    Membershippb__ClusterVersionSetRequest version =
+        MEMBERSHIPPB__CLUSTER_VERSION_SET_REQUEST__INIT;
     version.ver = (char *)(uintptr_t) "3.7.0";
     Etcdserverpb__InternalRaftRequest request = ETCDSERVERPB__INTERNAL_RAFT_REQUEST__INIT;
     request.header = &header;
