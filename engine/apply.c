@@ -455,8 +455,10 @@ bool engine_step(struct engine *e)
         e->index_target = target;
         e->index_compacting = true;
     }
+    uint64_t before = now_ns(e);
     lock_write(e);
     e->index_compacting = !index_compact_step(e->index, ENGINE_STEP_KEYS);
     unlock(e);
+    observe_ms(e, e->metrics.index_pause, before);
     return e->index_compacting;
 }

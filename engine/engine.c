@@ -143,6 +143,23 @@ static void create_callbacks(struct engine *e, struct metrics *m)
     }
 }
 
+static void create_compaction_metrics(struct engine_metrics *x, struct metrics *m)
+{
+    x->compacted_keys = metrics_counter(m, "etcd_debugging_mvcc_db_compaction_keys_total",
+                                        "Total number of db keys compacted.", NULL);
+    x->compact_last = metrics_gauge(m, "etcd_debugging_mvcc_db_compaction_last",
+                                    "The unix time of the last db compaction.", NULL);
+    x->compact_pause =
+        metrics_histogram(m, "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds",
+                          "Bucketed histogram of db compaction pause duration.", NULL, 1, 2, 13);
+    x->compact_total =
+        metrics_histogram(m, "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds",
+                          "Bucketed histogram of db compaction total duration.", NULL, 100, 2, 14);
+    x->index_pause = metrics_histogram(
+        m, "etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds",
+        "Bucketed histogram of index compaction pause duration.", NULL, 0.5, 2, 14);
+}
+
 static void create_metrics(struct engine *e, struct metrics *m)
 {
     struct engine_metrics *x = &e->metrics;
@@ -159,8 +176,6 @@ static void create_metrics(struct engine *e, struct metrics *m)
                               NULL);
     x->put_bytes = metrics_gauge(m, "etcd_debugging_mvcc_total_put_size_in_bytes",
                                  "The total size of put kv pairs seen by this member.", NULL);
-    x->compacted_keys = metrics_counter(m, "etcd_debugging_mvcc_db_compaction_keys_total",
-                                        "Total number of db keys compacted.", NULL);
     x->leases_granted = metrics_counter(m, "etcd_debugging_lease_granted_total",
                                         "The total number of granted leases.", NULL);
     x->leases_revoked = metrics_counter(m, "etcd_debugging_lease_revoked_total",
@@ -179,6 +194,10 @@ static void create_metrics(struct engine *e, struct metrics *m)
     x->hash_rev = metrics_histogram(
         m, "etcd_mvcc_hash_rev_duration_seconds",
         "The latency distribution of storage hash by revision operation.", NULL, 0.01, 2, 15);
+    x->defrag_inflight = metrics_gauge(
+        m, "etcd_disk_defrag_inflight",
+        "Whether or not defrag is active on the member. 1 means active, 0 means not.", NULL);
+    create_compaction_metrics(x, m);
     create_callbacks(e, m);
 }
 

@@ -36,7 +36,7 @@ struct engine; /* opaque */
 #define ENGINE_FLUSH_BYTES (16u << 20)         /* the store thread commits when this much is pending ... */
 #define ENGINE_FLUSH_MS 250u                   /* ... or the oldest pending change is this old */
 #define ENGINE_PIN_MS_MAX 30000u               /* a reader that holds back compaction longer than this loses its revision */
-#define ENGINE_TXN_DEPTH_MAX 64u               /* nesting of txns; deeper: ERR_TOO_MANY_OPS */
+#define ENGINE_TXN_DEPTH_MAX 129u              /* nesting of txns, as deep as 128 ops reach in etcd; deeper: ERR_TOO_MANY_OPS */
 
 struct engine_config {
     struct backend *backend; /* taken: closed by engine_close */
@@ -60,7 +60,7 @@ struct engine_events {
     void (*stored)(void *arg, uint64_t index, uint64_t index_before);
     /* [store] physical compaction to `revision` is complete and committed. */
     void (*compacted)(void *arg, int64_t revision);
-    /* [store] the backend failed for good. */
+    /* [store] the backend failed for good; or [member] an entry could not be applied (see engine_apply). */
     void (*failed)(void *arg, enum err e, const struct err_ctx *ec);
 };
 
@@ -84,7 +84,11 @@ struct apply_result {
 
 /* Apply the entry at `index`, which is applied index + 1 (an entry at or below the applied index is skipped without effect and gives OK
  * with request_id 0). `data` is an InternalRaftRequest (entry type 0; empty at the start of a term) or a raftpb.ConfChange / ConfChangeV2 (types 1 and
- * 2: membership rows and confState). Undecodable data changes nothing but the applied index (ERR_INVALID in the result). */
+ * 2: membership rows and confState). Undecodable data changes nothing but the applied index (ERR_INVALID in the result).
+ * A change of membership that cannot be made (ERR_EXISTS: id or peer URL in use; ERR_MEMBER_NOT_FOUND: unknown or removed
+ * before; ERR_INVALID) leaves rows and confState as they were: raft must take it for no change.
+ * When a record that decides what the entry does cannot be read (ERR_CORRUPT, ERR_IO), nothing happens, the applied index
+ * included, events.failed is called on this thread, and no later entry is applied. */
 void engine_apply(struct engine *e, uint64_t index, uint64_t term, uint32_t type, struct slice data, bool want_reply,
                   uint64_t now_ms, struct apply_result *out);
 
@@ -93,7 +97,8 @@ void engine_set_witness(struct engine *e, uint64_t index, uint64_t term, uint64_
 /* What the store remembered at open. index 0: nothing. */
 void engine_witness(const struct engine *e, uint64_t *index, uint64_t *term, uint64_t *chain);
 
-/* One bounded piece of background work in memory (compaction of the index). true: more is waiting. */
+/* One bounded piece of background work in memory (compaction of the index). true: more is waiting. To be called once a turn, also
+ * after a false: work comes up when a physical pass begins or a slow reader goes. */
 bool engine_step(struct engine *e);
 
 /* --- leases [member] --------------------------------------------------------------------------------- */

@@ -92,7 +92,7 @@ struct compaction {
     bool keep_all; /* nothing stays at `target`: the hash then counts everything */
     uint32_t crc;
     uint64_t n_deleted;
-    uint64_t started_ms;
+    uint64_t started_ns;
 };
 
 struct engine_metrics {
@@ -100,6 +100,8 @@ struct engine_metrics {
         *leases_revoked;
     struct gauge *put_bytes;
     struct histogram *commit, *defrag, *hash, *hash_rev, *lease_ttl;
+    struct histogram *compact_pause, *compact_total, *index_pause;
+    struct gauge *defrag_inflight, *compact_last;
 };
 
 struct engine {
@@ -163,6 +165,26 @@ static inline void count(struct counter *c, uint64_t n)
 {
     if (c != NULL) {
         counter_add(c, n);
+    }
+}
+
+/* 0 without a clock: durations then stay unobserved. */
+static inline uint64_t now_ns(const struct engine *e)
+{
+    return e->clock == NULL ? 0 : clock_now_ns(e->clock);
+}
+
+static inline void observe_ns(const struct engine *e, struct histogram *h, uint64_t since_ns)
+{
+    if (h != NULL && e->clock != NULL) {
+        histogram_observe_ns(h, now_ns(e) - since_ns);
+    }
+}
+
+static inline void observe_ms(const struct engine *e, struct histogram *h, uint64_t since_ns)
+{
+    if (h != NULL && e->clock != NULL) {
+        histogram_observe(h, (double)(now_ns(e) - since_ns) / 1e6);
     }
 }
 

@@ -159,13 +159,11 @@ enum err engine_hash_kv(struct engine *e, int64_t revision, struct hash_kv *out,
     if (!pinned) {
         return err_set(ec, ERR_TOO_MANY_REQUESTS, "%u large reads are under way", ENGINE_PINS_MAX);
     }
-    uint64_t before = e->clock == NULL ? 0 : clock_now_ns(e->clock);
+    uint64_t before = now_ns(e);
     err = hash_records(&h, &pin, ec);
     pins_remove(&e->pins, &pin);
     if (err == OK) {
-        if (e->metrics.hash_rev != NULL && e->clock != NULL) {
-            histogram_observe_ns(e->metrics.hash_rev, clock_now_ns(e->clock) - before);
-        }
+        observe_ns(e, e->metrics.hash_rev, before);
         *out = (struct hash_kv){h.crc, h.compacted, h.revision, live};
     }
     return err;
@@ -206,7 +204,7 @@ static enum err hash_bucket(struct engine *e, struct backend_read *read, enum bu
 enum err engine_hash(struct engine *e, uint32_t *hash, int64_t *revision, struct err_ctx *ec)
 {
     struct backend_read *read = NULL;
-    uint64_t before = e->clock == NULL ? 0 : clock_now_ns(e->clock);
+    uint64_t before = now_ns(e);
     enum err err = e->backend->ops->read_begin(e->backend, &read, ec);
     if (err != OK) {
         return err;
@@ -217,9 +215,7 @@ enum err engine_hash(struct engine *e, uint32_t *hash, int64_t *revision, struct
     }
     e->backend->ops->read_end(&read);
     if (err == OK) {
-        if (e->metrics.hash != NULL && e->clock != NULL) {
-            histogram_observe_ns(e->metrics.hash, clock_now_ns(e->clock) - before);
-        }
+        observe_ns(e, e->metrics.hash, before);
         *hash = crc;
         *revision = engine_revision(e);
     }

@@ -72,6 +72,7 @@ static enum err begin_pass(struct engine *e, struct err_ctx *ec)
         .target = target,
         .before = e->stored.compact_before,
         .at = {0, -1},
+        .started_ns = now_ns(e),
         .hashing = e->stored.compact_hashable && e->stored.compact_before == finished,
         .crc = crc32c(0, bucket_name(BUCKET_KEY), strlen(bucket_name(BUCKET_KEY))),
     };
@@ -207,12 +208,14 @@ enum err compact_scan(struct engine *e, struct compact_step *step, bool *more, s
         }
     }
     struct backend_read *read = NULL;
+    uint64_t before = now_ns(e);
     enum err err = e->backend->ops->read_begin(e->backend, &read, ec);
     if (err != OK) {
         return err;
     }
     err = scan(e, step, read, ec);
     e->backend->ops->read_end(&read);
+    observe_ms(e, e->metrics.compact_pause, before);
     *more = !step->finished || wanted > c->target;
     return err;
 }
@@ -243,6 +246,10 @@ void compact_done(struct engine *e, const struct compact_step *step)
         return;
     }
     c->active = false;
+    observe_ms(e, e->metrics.compact_total, c->started_ns);
+    if (e->metrics.compact_last != NULL && e->clock != NULL) {
+        gauge_set(e->metrics.compact_last, (double)(clock_wall_ns(e->clock) / 1000000000u));
+    }
     atomic_store_explicit(&e->compact_finished, c->target, memory_order_release);
     if (c->hashing) {
         struct hash_kv h = {

@@ -15,11 +15,6 @@ struct seal {
     size_t bytes;
 };
 
-static uint64_t now_ns(const struct engine *e)
-{
-    return e->clock == NULL ? 0 : clock_now_ns(e->clock);
-}
-
 static void seal_take(struct engine *e, struct seal *s)
 {
     *s = (struct seal){0};
@@ -136,8 +131,8 @@ static enum err write_all(struct engine *e, const struct seal *s, const struct c
     }
     uint64_t before = now_ns(e);
     err = ops->commit(e->backend, ec);
-    if (err == OK && e->metrics.commit != NULL) {
-        histogram_observe_ns(e->metrics.commit, now_ns(e) - before);
+    if (err == OK) {
+        observe_ns(e, e->metrics.commit, before);
     }
     return err;
 }
@@ -196,9 +191,15 @@ enum err engine_defrag(struct engine *e, struct err_ctx *ec)
         return err_set(ec, ERR_IO, "the store failed before");
     }
     uint64_t before = now_ns(e);
+    if (e->metrics.defrag_inflight != NULL) {
+        gauge_set(e->metrics.defrag_inflight, 1);
+    }
     enum err err = e->backend->ops->defrag(e->backend, ec);
-    if (err == OK && e->metrics.defrag != NULL) {
-        histogram_observe_ns(e->metrics.defrag, now_ns(e) - before);
+    if (err == OK) {
+        observe_ns(e, e->metrics.defrag, before);
+    }
+    if (e->metrics.defrag_inflight != NULL) {
+        gauge_set(e->metrics.defrag_inflight, 0);
     }
     atomic_store_explicit(&e->file_bytes, e->backend->ops->stats(e->backend).file_bytes,
                           memory_order_relaxed);

@@ -222,6 +222,38 @@ static void hashes_agree_with_the_reference(void **state)
     }
 }
 
+/* What etcd 3.4.23 answered to endpoint hashkv after the same requests. */
+static void hashes_agree_with_etcd(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, ON_MEMORY);
+    static const struct {
+        const char *key, *value, *range_end; /* value NULL: a deletion */
+    } requests[] = {
+        {"a", "v1", ""},   {"a", "v2", ""}, {"a", "v3", ""},  {"a", "v4", ""},
+        {"a", "v5", ""},   {"b", "x", ""},  {"c", "y", ""},   {"b", NULL, ""},
+        {"a", "last", ""}, {"d", "1", ""},  {"a", NULL, "d"}, {"e", "z", ""},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
+        if (requests[i].value != NULL) {
+            fixture_put(&f, requests[i].key, requests[i].value);
+        } else {
+            fixture_delete(&f, requests[i].key, requests[i].range_end);
+        }
+    }
+    assert_int_equal(fixture_hash_kv(&f, 0), 4228785769u);
+    assert_int_equal(fixture_hash_kv(&f, 3), 3922960181u);
+    assert_int_equal(fixture_hash_kv(&f, 8), 937836905u);
+    assert_int_equal(fixture_hash_kv(&f, 11), 1942909050u);
+    assert_int_equal(fixture_compact(&f, 7), OK);
+    assert_int_equal(fixture_hash_kv(&f, 0), 2630792781u);
+    fixture_settle(&f);
+    assert_int_equal(fixture_hash_kv(&f, 0), 2630792781u);
+    assert_int_equal(fixture_hash_kv(&f, 10), 249307717u);
+    fixture_deinit(&f);
+}
+
 static void a_pass_is_resumed_after_a_restart(void **state)
 {
     (void)state;
@@ -322,6 +354,7 @@ int main(void)
         cmocka_unit_test_prestate(what_stays, &memory),
         cmocka_unit_test_prestate(what_stays, &lmdb),
         cmocka_unit_test(hashes_agree_with_the_reference),
+        cmocka_unit_test(hashes_agree_with_etcd),
         cmocka_unit_test(a_pass_is_resumed_after_a_restart),
         cmocka_unit_test(a_slow_reader_holds_compaction_back_for_a_while),
     };
