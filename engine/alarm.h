@@ -1,7 +1,8 @@
 /* alarm.h - which members raised which alarms, and what follows from it.
  *
- * Callers     engine/apply, engine/engine_restore.
- * Thread      member loop for changes; reading as engine.h says.
+ * What        Applies alarm requests to the list of active alarms and its rows, and loads it at
+ * start. Callers     engine/apply, engine/engine_restore. Thread      member loop for changes;
+ * reading as engine.h says.
  */
 #ifndef ENGINE_ALARM_H
 #define ENGINE_ALARM_H

@@ -1,5 +1,8 @@
 /* engine_internal.h - the engine's one struct, shared by its .c files.
  *
+ * What        struct engine, its parts, and the few functions that cross files.
+ * Callers     engine/{engine,apply,mvcc,txn,range,store,hash,alarm,membership,history}*.c
+ * Thread      each group of fields says whose it is.
  * Lock order  engine.lock, then pins.lock or hashes.lock. Nothing is taken below those two.
  */
 #ifndef ENGINE_ENGINE_INTERNAL_H

@@ -1,5 +1,6 @@
 /* range_internal.h - a range over any view of the key space, for readers and inside transactions.
  *
+ * What        The struct behind engine_range_open, and opening one under a lock already held.
  * Callers     engine/range.c, engine/txn.c.
  * Thread      any.
  */

@@ -232,6 +232,46 @@ static int cmp_versions(const struct version *a, const struct version *b, int ta
     return (x > y) - (x < y);
 }
 
+struct expected {
+    const struct version *all[KEYS];
+    size_t n;
+    int64_t count;
+    int64_t seen; /* the revision looked at */
+    bool more;
+};
+
+static void range_is(struct fixture *f, const struct model *m, const Etcdserverpb__RangeRequest *r,
+                     const struct expected *x)
+{
+    enum err err;
+    Etcdserverpb__RangeResponse *resp = fixture_range(f, r, &err);
+    assert_int_equal(err, OK);
+    assert_int_equal(resp->count, x->count);
+    assert_int_equal(resp->more, x->more && !r->count_only);
+    assert_int_equal(resp->n_kvs, r->count_only ? 0 : x->n);
+    for (size_t i = 0; i < resp->n_kvs; i++) {
+        const Mvccpb__KeyValue *kv = resp->kvs[i];
+        const struct version *want = x->all[i];
+        struct version got = {.key = (kv->key.data[1] - '0') * 10 + kv->key.data[2] - '0',
+                              .main = kv->mod_revision,
+                              .create = kv->create_revision,
+                              .version = kv->version};
+        const struct version *same = at(m, got.key, x->seen);
+        assert_non_null(same);
+        /* Ties come in any order, so what must agree is the sort key, and the rest with the key it
+         * names. */
+        assert_int_equal(cmp_versions(same, want, (int)r->sort_target), 0);
+        assert_int_equal(got.main, same->main);
+        assert_int_equal(got.create, same->create);
+        assert_int_equal(got.version, same->version);
+        assert_int_equal(kv->lease, same->lease);
+        size_t value_len = r->keys_only ? 0 : strlen(same->value);
+        assert_int_equal(kv->value.len, value_len);
+        assert_true(value_len == 0 || memcmp(kv->value.data, same->value, value_len) == 0);
+    }
+    etcdserverpb__range_response__free_unpacked(resp, NULL);
+}
+
 static void compare_range(struct fixture *f, struct model *m)
 {
     char from[8];
@@ -286,33 +326,9 @@ static void compare_range(struct fixture *f, struct model *m)
     }
     bool more = r.limit > 0 && n > (size_t)r.limit;
     n = more ? (size_t)r.limit : n;
-    enum err err;
-    Etcdserverpb__RangeResponse *resp = fixture_range(f, &r, &err);
-    assert_int_equal(err, OK);
-    assert_int_equal(resp->count, count);
-    assert_int_equal(resp->more, more && !r.count_only);
-    assert_int_equal(resp->n_kvs, r.count_only ? 0 : n);
-    for (size_t i = 0; i < resp->n_kvs; i++) {
-        const Mvccpb__KeyValue *kv = resp->kvs[i];
-        const struct version *want = all[i];
-        struct version got = {.key = (kv->key.data[1] - '0') * 10 + kv->key.data[2] - '0',
-                              .main = kv->mod_revision,
-                              .create = kv->create_revision,
-                              .version = kv->version};
-        const struct version *same = at(m, got.key, seen);
-        assert_non_null(same);
-        /* Ties come in any order, so what must agree is the sort key, and the rest with the key it
-         * names. */
-        assert_int_equal(cmp_versions(same, want, (int)r.sort_target), 0);
-        assert_int_equal(got.main, same->main);
-        assert_int_equal(got.create, same->create);
-        assert_int_equal(got.version, same->version);
-        assert_int_equal(kv->lease, same->lease);
-        size_t value_len = r.keys_only ? 0 : strlen(same->value);
-        assert_int_equal(kv->value.len, value_len);
-        assert_true(value_len == 0 || memcmp(kv->value.data, same->value, value_len) == 0);
-    }
-    etcdserverpb__range_response__free_unpacked(resp, NULL);
+    struct expected x = {.n = n, .count = count, .seen = seen, .more = more};
+    memcpy(x.all, all, n * sizeof(all[0]));
+    range_is(f, m, &r, &x);
 }
 
 struct feed {

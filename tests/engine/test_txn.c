@@ -247,6 +247,40 @@ static void a_refused_txn_changes_nothing(void **state)
 enum { EQ, GT, LT, NE };
 enum { VERSION, CREATE, MOD, VALUE, LEASE };
 
+static const struct {
+    const char *key, *end;
+    int target, result;
+    int64_t number;
+    const char *text;
+    bool other_member; /* of the oneof */
+    bool expected;
+} compare_cases[] = {
+    {"a", "", VERSION, EQ, 2, NULL, false, true},
+    {"a", "", CREATE, EQ, 2, NULL, false, true},
+    {"a", "", MOD, GT, 4, NULL, false, true},
+    {"a", "", MOD, LT, 5, NULL, false, false},
+    {"a", "", VALUE, EQ, 0, "avocado", false, true},
+    {"a", "", VALUE, GT, 0, "avocad", false, true},
+    {"a", "", VALUE, NE, 0, "avocado", false, false},
+    {"b", "", LEASE, EQ, 5, NULL, false, true},
+    {"a", "", LEASE, EQ, 0, NULL, false, true},
+    {"none", "", VALUE, NE, 0, "x", false, false},
+    {"none", "", VALUE, EQ, 0, "", false, false},
+    {"none", "", CREATE, EQ, 0, NULL, false, true},
+    {"none", "", VERSION, GT, 0, NULL, false, false},
+    {"none", "", LEASE, EQ, 0, NULL, false, true},
+    {"a", "*", MOD, GT, 2, NULL, false, true},
+    {"a", "*", MOD, GT, 3, NULL, false, false},
+    {"b", "c", VALUE, EQ, 0, "berry", false, true},
+    {"a", "c", VALUE, EQ, 0, "berry", false, false},
+    {"z", "a", CREATE, EQ, 0, NULL, false, true},
+    {"a", "", VERSION, EQ, 2, NULL, true, false},
+    {"a", "", VERSION, GT, 2, NULL, true, true},
+    {"a", "", VERSION, 17, 99, NULL, false, true},
+    {"a", "", 17, EQ, 99, NULL, false, true},
+    {"a", "", 17, NE, 99, NULL, false, false},
+};
+
 static void compares(void **state)
 {
     struct maker *m = *state;
@@ -258,43 +292,10 @@ static void compares(void **state)
     fixture_flush(&f);
     fixture_put(&f, "b2", "berry");  /* 4 */
     fixture_put(&f, "a", "avocado"); /* 5 */
-    static const struct {
-        const char *key, *end;
-        int target, result;
-        int64_t number;
-        const char *text;
-        bool other_member; /* of the oneof */
-        bool expected;
-    } cases[] = {
-        {"a", "", VERSION, EQ, 2, NULL, false, true},
-        {"a", "", CREATE, EQ, 2, NULL, false, true},
-        {"a", "", MOD, GT, 4, NULL, false, true},
-        {"a", "", MOD, LT, 5, NULL, false, false},
-        {"a", "", VALUE, EQ, 0, "avocado", false, true},
-        {"a", "", VALUE, GT, 0, "avocad", false, true},
-        {"a", "", VALUE, NE, 0, "avocado", false, false},
-        {"b", "", LEASE, EQ, 5, NULL, false, true},
-        {"a", "", LEASE, EQ, 0, NULL, false, true},
-        {"none", "", VALUE, NE, 0, "x", false, false},
-        {"none", "", VALUE, EQ, 0, "", false, false},
-        {"none", "", CREATE, EQ, 0, NULL, false, true},
-        {"none", "", VERSION, GT, 0, NULL, false, false},
-        {"none", "", LEASE, EQ, 0, NULL, false, true},
-        {"a", "*", MOD, GT, 2, NULL, false, true},
-        {"a", "*", MOD, GT, 3, NULL, false, false},
-        {"b", "c", VALUE, EQ, 0, "berry", false, true},
-        {"a", "c", VALUE, EQ, 0, "berry", false, false},
-        {"z", "a", CREATE, EQ, 0, NULL, false, true},
-        {"a", "", VERSION, EQ, 2, NULL, true, false},
-        {"a", "", VERSION, GT, 2, NULL, true, true},
-        {"a", "", VERSION, 17, 99, NULL, false, true},
-        {"a", "", 17, EQ, 99, NULL, false, true},
-        {"a", "", 17, NE, 99, NULL, false, false},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(compare_cases); i++) {
         Etcdserverpb__TxnRequest *t = txn(m);
-        Etcdserverpb__Compare *c =
-            when(m, t, cases[i].key, cases[i].end, cases[i].target, cases[i].result);
+        Etcdserverpb__Compare *c = when(m, t, compare_cases[i].key, compare_cases[i].end,
+                                        compare_cases[i].target, compare_cases[i].result);
         static const int members[] = {
             ETCDSERVERPB__COMPARE__TARGET_UNION_VERSION,
             ETCDSERVERPB__COMPARE__TARGET_UNION_CREATE_REVISION,
@@ -302,15 +303,15 @@ static void compares(void **state)
             ETCDSERVERPB__COMPARE__TARGET_UNION_VALUE,
             ETCDSERVERPB__COMPARE__TARGET_UNION_LEASE,
         };
-        if (cases[i].text != NULL) {
+        if (compare_cases[i].text != NULL) {
             c->target_union_case = ETCDSERVERPB__COMPARE__TARGET_UNION_VALUE;
-            c->value = fixture_bytes(cases[i].text);
+            c->value = fixture_bytes(compare_cases[i].text);
         } else {
-            int member = cases[i].other_member ? LEASE
-                         : cases[i].target < 5 ? cases[i].target
-                                               : VERSION;
+            int member = compare_cases[i].other_member ? LEASE
+                         : compare_cases[i].target < 5 ? compare_cases[i].target
+                                                       : VERSION;
             c->target_union_case = (Etcdserverpb__Compare__TargetUnionCase)members[member];
-            c->version = cases[i].number;
+            c->version = compare_cases[i].number;
         }
         struct bytes body = {0};
         int64_t revision;
@@ -319,7 +320,8 @@ static void compares(void **state)
         bytes_deinit(&body);
         struct apply_result r = fixture_txn(&f, t);
         Etcdserverpb__TxnResponse *resp = reply(&r);
-        if (resp->succeeded != cases[i].expected || by_reader != cases[i].expected) {
+        if (resp->succeeded != compare_cases[i].expected ||
+            by_reader != compare_cases[i].expected) {
             fail_msg("case %zu: %d, by a reader %d", i, resp->succeeded, by_reader);
         }
         etcdserverpb__txn_response__free_unpacked(resp, NULL);
