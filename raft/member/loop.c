@@ -184,7 +184,7 @@ void member_take_proposal(struct member *m, struct member_op *op)
     waiter_add(m, op);
 }
 
-/* One call for all. With no leader the proposals keep waiting and run into their timeout, as etcd's do. */
+/* One call for all. Without a leader they are dropped here, and whoever waits for one of them runs into the timeout. */
 static void propose(struct member *m)
 {
     if (m->n_batch == 0) {

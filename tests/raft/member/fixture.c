@@ -9,7 +9,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 
-#define PATIENCE_S 60 /* of real time: whoever waits longer has found a hang */
+#define PATIENCE_S 200 /* of real time: whoever waits longer has found a hang, even with a race detector on a busy machine */
 
 /* --- the store -------------------------------------------------------------------------------------- */
 
