@@ -19,6 +19,10 @@
 #define STREAM_CHUNK_BYTES (256u << 10)   /* one message of RangeStream, about */
 #define STREAM_QUEUE_BYTES (512u << 10)   /* RangeStream pauses above this */
 
+#define STREAM_MESSAGE_BYTES (64u << 20)  /* a decoded message of a stream; over: as for bytes that are none */
+#define CLIENT_VERSION_MAX 15u            /* bytes of a client-api-version that is counted by its name; longer ones count as "unknown" */
+#define CLIENT_VERSIONS_MAX 16u           /* names counted apart; any more count as "unknown" */
+
 struct etcd_loop {
     struct etcd_server *server;
     struct loop *loop;
@@ -29,6 +33,11 @@ struct etcd_loop {
     struct watch_hub *hub;
     struct loop_timer step_timer; /* history goes on next turn */
     struct bytes scratch;         /* reply under construction; empty between calls */
+    struct arena *message;        /* owned; one decoded message of a stream, until the next one is */
+    struct client_version {
+        char text[CLIENT_VERSION_MAX + 1];
+        struct counter *requests[2]; /* unary, stream */
+    } client_versions[CLIENT_VERSIONS_MAX];
 };
 
 struct etcd_server {
@@ -61,6 +70,10 @@ struct request {
 
 /* The request message, decoded into the call's arena; NULL after ending the call with grpc-go's error for bytes that are none. */
 void *request_decode(struct grpc_call *c, const ProtobufCMessageDescriptor *d, struct slice bytes);
+/* The same for a call that gets many: the message is gone when the loop decodes its next one, so that a long life adds nothing up. */
+void *request_decode_stream(struct grpc_call *c, const ProtobufCMessageDescriptor *d, struct slice bytes);
+void request_refuse_bytes(struct grpc_call *c); /* end the call: these are no message */
+bool text_is_utf8(struct slice s);
 struct request *request_create(struct grpc_call *c, enum member_op_kind kind, void (*finish)(struct request *r));
 /* Hand the op to the member at the end of this turn. A refusal comes back through `finish`. */
 void request_submit(struct request *r);
@@ -88,5 +101,6 @@ extern const struct grpc_method health_methods[];
 
 void http_handle(void *arg, struct http_exchange *x, const struct http_request *r);
 void server_metrics(struct etcd_server *s);
+void server_count_request(struct etcd_loop *l, bool stream, struct slice client_version);
 
 #endif

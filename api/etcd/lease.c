@@ -282,7 +282,7 @@ static void on_keepalive(struct grpc_call *c, struct slice bytes)
         }
     }
     if (e != ERR_END) {
-        grpc_finish(c, GRPC_INTERNAL, "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data");
+        request_refuse_bytes(c);
         return;
     }
     if (k->n >= KEEPALIVE_QUEUE_MAX) {

@@ -2,7 +2,10 @@
 #include "api/etcd/internal.h"
 
 #include <dirent.h>
+#include <string.h>
 #include <sys/resource.h>
+
+#include "base/assert.h"
 
 static double has_leader(void *arg)
 {
@@ -59,6 +62,41 @@ static double one(void *arg)
 {
     (void)arg;
     return 1;
+}
+
+/* Clients name their version themselves, so the number of names is bounded. */
+static struct client_version *version_row(struct etcd_loop *l, struct slice version)
+{
+    struct slice unknown = slice_str("unknown");
+    version = version.len == 0 || version.len > CLIENT_VERSION_MAX || memchr(version.data, 0, version.len) != NULL ? unknown : version;
+    for (size_t i = 0; i < CLIENT_VERSIONS_MAX; i++) {
+        struct client_version *v = &l->client_versions[i];
+        if (v->text[0] == '\0') {
+            /* The last row is kept for those that found no place. */
+            version = i + 1 == CLIENT_VERSIONS_MAX ? unknown : version;
+            memcpy(v->text, version.data, version.len);
+        } else if (i + 1 < CLIENT_VERSIONS_MAX && !slice_eq(slice_str(v->text), version)) {
+            continue;
+        }
+        return v;
+    }
+    UNREACHABLE();
+}
+
+void server_count_request(struct etcd_loop *l, bool stream, struct slice client_version)
+{
+    struct client_version *v = version_row(l, client_version);
+    struct counter **requests = &v->requests[stream ? 1 : 0];
+    if (*requests == NULL) {
+        struct bytes labels = {0};
+        metrics_label(&labels, "client_api_version", v->text);
+        metrics_label(&labels, "type", stream ? "stream" : "unary");
+        bytes_add(&labels, "", 1);
+        *requests = metrics_counter(l->server->cfg.metrics, "etcd_server_client_requests_total",
+                                    "The total number of client requests per client version.", (const char *)labels.data);
+        bytes_deinit(&labels);
+    }
+    counter_add(*requests, 1);
 }
 
 void server_metrics(struct etcd_server *s)

@@ -1,6 +1,8 @@
 /* request.c - decoding, handing over, answering: what every service does alike. */
 #include "api/etcd/internal.h"
 
+#include <stdio.h>
+
 #include "base/assert.h"
 
 /* --- decoding ------------------------------------------------------------------------------------------- */
@@ -16,12 +18,13 @@ static void pb_free(void *data, void *p)
     (void)p; /* the arena goes as a whole */
 }
 
-static bool utf8_valid(const char *s)
+bool text_is_utf8(struct slice s)
 {
-    const unsigned char *p = (const unsigned char *)s;
-    while (*p != 0) {
+    const uint8_t *p = s.data;
+    const uint8_t *end = p + s.len;
+    while (p < end) {
         unsigned n = *p < 0x80 ? 0 : (*p & 0xe0) == 0xc0 ? 1 : (*p & 0xf0) == 0xe0 ? 2 : (*p & 0xf8) == 0xf0 ? 3 : 4;
-        if (n == 4 || (n == 1 && *p < 0xc2)) {
+        if (n == 4 || (n == 1 && *p < 0xc2) || n >= (size_t)(end - p)) {
             return false;
         }
         unsigned first = *p;
@@ -53,13 +56,13 @@ static bool strings_valid(const ProtobufCMessage *m)
             size_t n = *(const size_t *)(const void *)((const char *)m + f->quantifier_offset);
             char *const *list = *(char *const *const *)(const void *)member;
             for (size_t k = 0; k < n; k++) {
-                if (!utf8_valid(list[k])) {
+                if (!text_is_utf8(slice_str(list[k]))) {
                     return false;
                 }
             }
         } else {
             const char *s = *(char *const *)(const void *)member;
-            if (s != NULL && !utf8_valid(s)) {
+            if (s != NULL && !text_is_utf8(slice_str(s))) {
                 return false;
             }
         }
@@ -67,19 +70,45 @@ static bool strings_valid(const ProtobufCMessage *m)
     return true;
 }
 
-void *request_decode(struct grpc_call *c, const ProtobufCMessageDescriptor *d, struct slice bytes)
+/* grpc-go has two words for it: unary calls are decoded by the server, messages of streams where they are received. */
+static void refuse_message(struct grpc_call *c, const char *what)
 {
-    ProtobufCAllocator alloc = {.alloc = pb_alloc, .free = pb_free, .allocator_data = grpc_call_arena(c)};
+    bool unary = grpc_call_method(c)->kind == GRPC_UNARY;
+    char text[160];
+    (void)snprintf(text, sizeof(text), "grpc: %s: %s", unary ? "error unmarshalling request" : "failed to unmarshal the received message", what);
+    grpc_finish(c, GRPC_INTERNAL, text);
+}
+
+void request_refuse_bytes(struct grpc_call *c)
+{
+    refuse_message(c, "proto: cannot parse invalid wire-format data");
+}
+
+static void *decode(struct grpc_call *c, struct arena *arena, const ProtobufCMessageDescriptor *d, struct slice bytes)
+{
+    ProtobufCAllocator alloc = {.alloc = pb_alloc, .free = pb_free, .allocator_data = arena};
     ProtobufCMessage *m = protobuf_c_message_unpack(d, &alloc, bytes.len, bytes.data);
     if (m == NULL) {
-        grpc_finish(c, GRPC_INTERNAL, "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data");
+        request_refuse_bytes(c);
         return NULL;
     }
     if (!strings_valid(m)) {
-        grpc_finish(c, GRPC_INTERNAL, "grpc: error unmarshalling request: string field contains invalid UTF-8");
+        refuse_message(c, "string field contains invalid UTF-8");
         return NULL;
     }
     return m;
+}
+
+void *request_decode(struct grpc_call *c, const ProtobufCMessageDescriptor *d, struct slice bytes)
+{
+    return decode(c, grpc_call_arena(c), d, bytes);
+}
+
+void *request_decode_stream(struct grpc_call *c, const ProtobufCMessageDescriptor *d, struct slice bytes)
+{
+    struct etcd_loop *l = loop_of(server_of(c), grpc_call_loop(c));
+    arena_reset(l->message);
+    return decode(c, l->message, d, bytes);
 }
 
 /* --- handing over ------------------------------------------------------------------------------------------ */

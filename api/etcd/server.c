@@ -149,6 +149,7 @@ struct etcd_server *etcd_server_create(const struct etcd_server_config *cfg, str
         l->loop = loops[i];
         l->port = (struct member_port){.answered = on_answered, .changed = on_changed, .arg = l};
         l->step_timer.fire = fire_step;
+        l->message = arena_create(4096, STREAM_MESSAGE_BYTES);
         l->step_hook = (struct loop_hook){.run = step_hub, .arg = l};
         l->submit_hook = (struct loop_hook){.run = submit_all, .arg = l};
         s->ports[i] = &l->port;
@@ -184,6 +185,7 @@ void etcd_server_destroy(struct etcd_server **sp)
     for (unsigned i = 0; i < s->n_loops; i++) {
         watch_hub_destroy(&s->loops[i].hub);
         bytes_deinit(&s->loops[i].scratch);
+        arena_destroy(&s->loops[i].message);
     }
     free(s->loops);
     free(s->ports);
@@ -194,6 +196,23 @@ void etcd_server_destroy(struct etcd_server **sp)
 const struct grpc_method *const *etcd_server_tables(struct etcd_server *s)
 {
     return s->tables;
+}
+
+/* etcd's interceptors, etcd-v3-api.md 1.4. */
+bool etcd_server_admit(void *server, struct grpc_call *c)
+{
+    struct etcd_server *s = server;
+    struct slice version = grpc_call_metadata(c, "client-api-version");
+    if (!text_is_utf8(version)) {
+        grpc_finish(c, GRPC_INVALID_ARGUMENT, "etcdserver: invalid client api version");
+        return false;
+    }
+    server_count_request(loop_of(s, grpc_call_loop(c)), grpc_call_method(c)->kind != GRPC_UNARY, version);
+    if (slice_eq(grpc_call_metadata(c, "hasleader"), slice_str("true")) && member_status(s->member).leader == 0) {
+        status_finish(c, ERR_NO_LEADER);
+        return false;
+    }
+    return true;
 }
 
 struct http_handler etcd_server_http(struct etcd_server *s)

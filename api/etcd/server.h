@@ -33,7 +33,8 @@ struct member_port *const *etcd_server_ports(struct etcd_server *s); /* NULL-ter
 void etcd_server_attach(struct etcd_server *s, struct member *m);    /* opened, not started; before loops run */
 void etcd_server_destroy(struct etcd_server **s);                     /* loops have ended, member is stopped and not yet closed */
 
-/* For grpc_server_config: the method tables and the handler of plain HTTP requests. */
+/* For grpc_server_config: the method tables, what every call passes first, and the handler of plain HTTP requests. */
+bool etcd_server_admit(void *server, struct grpc_call *c);
 const struct grpc_method *const *etcd_server_tables(struct etcd_server *s);
 struct http_handler etcd_server_http(struct etcd_server *s);
 

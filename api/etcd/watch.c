@@ -319,7 +319,7 @@ static void progress(struct watch_stream *s)
 
 static void on_watch(struct grpc_call *c, struct slice bytes)
 {
-    Etcdserverpb__WatchRequest *q = request_decode(c, &etcdserverpb__watch_request__descriptor, bytes);
+    Etcdserverpb__WatchRequest *q = request_decode_stream(c, &etcdserverpb__watch_request__descriptor, bytes);
     struct watch_stream *s = *grpc_call_state(c);
     if (q == NULL) {
         return;

@@ -6,11 +6,13 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -26,6 +28,7 @@
 
 extern char **environ;
 
+#define OWN_DESCRIPTORS 150u /* log, store, listeners and loops */
 #define QUOTA_DEFAULT (2ll << 30)
 
 struct server {
@@ -219,6 +222,21 @@ static void bind_all(struct server *s)
     }
 }
 
+/* As many as there are descriptors, without those for our own files (as etcd). The soft limit goes up to the hard one first, as Go does. */
+static unsigned connections_max(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0) {
+        return 0;
+    }
+    if (r.rlim_cur < r.rlim_max) {
+        struct rlimit more = {.rlim_cur = r.rlim_max, .rlim_max = r.rlim_max};
+        r = setrlimit(RLIMIT_NOFILE, &more) == 0 ? more : r;
+    }
+    rlim_t n = r.rlim_cur > 2 * OWN_DESCRIPTORS ? r.rlim_cur - OWN_DESCRIPTORS : r.rlim_cur / 2;
+    return n > UINT_MAX ? UINT_MAX : n < 1 ? 1u : (unsigned)n;
+}
+
 static void create_services(struct server *s)
 {
     const struct config *c = &s->config;
@@ -246,6 +264,9 @@ static void create_services(struct server *s)
         .tables = etcd_server_tables(s->etcd),
         .http = etcd_server_http(s->etcd),
         .metrics = s->metrics,
+        .connections_max = connections_max(),
+        .admit = etcd_server_admit,
+        .admit_arg = s->etcd,
     };
     s->grpc = grpc_server_create(&gc);
 }
