@@ -155,11 +155,31 @@ static void producers_keep_their_order(void **state)
     queue_deinit(&q);
 }
 
+static void a_closed_queue_refuses_and_keeps(void **state)
+{
+    (void)state;
+    struct queue q;
+    struct item before = {0};
+    struct item after = {0};
+    struct item listed = {0};
+    queue_init(&q, 3, NULL, NULL);
+    assert_int_equal(queue_push(&q, &before.node), OK);
+    queue_close(&q);
+    assert_int_equal(queue_push(&q, &after.node), ERR_BUSY);
+    queue_push_list(&q, &listed.node, &listed.node, 1); /* completions still come */
+    struct qnode *n = queue_take_all(&q);
+    assert_ptr_equal(n, &before.node);
+    assert_ptr_equal(n->next, &listed.node);
+    assert_int_equal(queue_push(&q, &after.node), ERR_BUSY);
+    queue_deinit(&q);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(order_bound_and_one_wake),
         cmocka_unit_test(a_list_goes_past_the_bound),
+        cmocka_unit_test(a_closed_queue_refuses_and_keeps),
         cmocka_unit_test(a_deadline_ends_the_wait),
         cmocka_unit_test(producers_keep_their_order),
     };
