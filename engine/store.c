@@ -7,6 +7,11 @@
 
 #define TAIL_CHUNKS_FIRST 16u
 #define ROWS_FIRST 16u
+#define FETCH_AHEAD                                                                                \
+    16u /* records looked up before the first of them is checked, so that memory delivers          \
+           meanwhile */
+#define CACHE_LINE_BYTES 64u
+#define PREFETCH_BYTES 512u
 
 /* --- tail
  * ------------------------------------------------------------------------------------------- */
@@ -208,27 +213,28 @@ enum err fetch_hold(struct fetch *f, struct err_ctx *ec)
     return f->e->backend->ops->read_begin(f->e->backend, &f->read, ec);
 }
 
-enum err store_get(struct backend *b, struct backend_read *read, struct rev rev, struct slice *kv,
-                   struct err_ctx *ec)
+/* Look a record up; its bytes are not yet checked. Only live versions are ever asked for, never
+ * tombstones. */
+static enum err find(struct backend *b, struct backend_read *read, struct rev rev,
+                     struct slice *stored, struct err_ctx *ec)
 {
     uint8_t key[RECORD_KEY_BYTES_MAX];
-    struct slice stored;
-    struct slice k = slice_of(key, record_key_encode(key, rev, false));
-    enum err e = b->ops->get(read, BUCKET_KEY, k, &stored);
-    if (e == ERR_NOT_FOUND) {
-        k = slice_of(key, record_key_encode(key, rev, true));
-        e = b->ops->get(read, BUCKET_KEY, k, &stored);
-    }
-    if (e != OK) {
-        return err_set(ec, e, "bucket key: revision %lld_%lld", (long long)rev.main,
-                       (long long)rev.sub);
-    }
-    e = record_check(k, stored, kv);
-    if (e != OK) {
-        return err_set(ec, e, "bucket key: revision %lld_%lld: checksum mismatch",
-                       (long long)rev.main, (long long)rev.sub);
-    }
-    return OK;
+    size_t len = record_key_encode(key, rev, false);
+    enum err e = b->ops->get(read, BUCKET_KEY, slice_of(key, len), stored);
+    return e == OK ? OK
+                   : err_set(ec, e, "bucket key: revision %lld_%lld", (long long)rev.main,
+                             (long long)rev.sub);
+}
+
+/* Check the sum of what was found; *kv becomes the record without it. */
+static enum err check(struct rev rev, struct slice *kv, struct err_ctx *ec)
+{
+    uint8_t key[RECORD_KEY_BYTES_MAX];
+    size_t len = record_key_encode(key, rev, false);
+    enum err e = record_check(slice_of(key, len), *kv, kv);
+    return e == OK ? OK
+                   : err_set(ec, e, "bucket key: revision %lld_%lld: checksum mismatch",
+                             (long long)rev.main, (long long)rev.sub);
 }
 
 static int order_cmp(const void *a, const void *b, void *arg)
@@ -255,13 +261,22 @@ enum err fetch_read(struct fetch *f, struct err_ctx *ec)
     if (!sorted) {
         qsort_r(order, n, sizeof(order[0]), order_cmp, f);
     }
-    for (size_t i = 0; i < n; i++) {
-        enum err e = store_get(f->e->backend, f->read, f->revs[order[i]], &f->kvs[order[i]], ec);
-        if (e != OK) {
-            return e;
+    enum err e = OK;
+    for (size_t from = 0; e == OK && from < n; from += FETCH_AHEAD) {
+        size_t to = n - from < FETCH_AHEAD ? n : from + FETCH_AHEAD;
+        for (size_t i = from; e == OK && i < to; i++) {
+            struct slice *kv = &f->kvs[order[i]];
+            e = find(f->e->backend, f->read, f->revs[order[i]], kv, ec);
+            for (size_t at = 0; e == OK && at < kv->len && at < PREFETCH_BYTES;
+                 at += CACHE_LINE_BYTES) {
+                __builtin_prefetch(kv->data + at);
+            }
+        }
+        for (size_t i = from; e == OK && i < to; i++) {
+            e = check(f->revs[order[i]], &f->kvs[order[i]], ec);
         }
     }
-    return OK;
+    return e;
 }
 
 void fetch_release(struct fetch *f)
@@ -292,7 +307,10 @@ enum err store_read_one(struct engine *e, struct rev rev, struct buf **out, stru
         return err;
     }
     struct slice kv;
-    err = store_get(e->backend, read, rev, &kv, ec);
+    err = find(e->backend, read, rev, &kv, ec);
+    if (err == OK) {
+        err = check(rev, &kv, ec);
+    }
     if (err == OK) {
         *out = buf_copy(kv);
     }

@@ -142,9 +142,4 @@ MUST_CHECK enum err store_batch(struct engine *e, struct rev after, int64_t main
                                 struct batch *b, struct err_ctx *ec);
 void store_batch_release(struct engine *e, struct batch *b);
 
-/* Find a revision key in a snapshot, check the sum. The mark of a tombstone is tried when the plain
- * key is absent. */
-MUST_CHECK enum err store_get(struct backend *b, struct backend_read *read, struct rev rev,
-                              struct slice *kv, struct err_ctx *ec);
-
 #endif
