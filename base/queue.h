@@ -44,7 +44,8 @@ MUST_CHECK enum err queue_push(struct queue *q, struct qnode *node);
  * need be: for completions, whose number is bounded by what was asked for. */
 void queue_push_list(struct queue *q, struct qnode *first, struct qnode *last, size_t n);
 
-/* From now on queue_push refuses, queue_push_list does not. What was pushed before is there to be taken: nothing falls between. */
+/* From now on queue_push refuses, queue_push_list does not. What was pushed before is there to be
+ * taken: nothing falls between. */
 void queue_close(struct queue *q);
 
 /* Everything that is there, oldest first, NULL-terminated; NULL when empty. */
