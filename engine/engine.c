@@ -311,6 +311,11 @@ int64_t engine_revision(const struct engine *e)
     return atomic_load_explicit(&e->revision, memory_order_acquire);
 }
 
+int64_t engine_physical_compact_revision(const struct engine *e)
+{
+    return atomic_load_explicit(&e->compact_finished, memory_order_acquire);
+}
+
 int64_t engine_compact_revision(const struct engine *e)
 {
     return atomic_load_explicit(&e->compact_revision, memory_order_acquire);

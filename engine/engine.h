@@ -123,6 +123,7 @@ MUST_CHECK enum err engine_defrag(struct engine *e, struct err_ctx *ec);
 void engine_note_time(struct engine *e, uint64_t now_ms);
 int64_t engine_revision(const struct engine *e);         /* live */
 int64_t engine_compact_revision(const struct engine *e); /* -1: never */
+int64_t engine_physical_compact_revision(const struct engine *e); /* up to which removal is complete and committed; -1: never */
 uint64_t engine_applied_index(const struct engine *e);
 uint64_t engine_applied_term(const struct engine *e);
 struct backend_stats engine_backend_stats(const struct engine *e);

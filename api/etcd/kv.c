@@ -370,26 +370,11 @@ static void on_txn(struct grpc_call *c, struct slice bytes)
 
 /* --- Compact ------------------------------------------------------------------------------------------------------ */
 
-static void finish_waited(struct request *r)
-{
-    status_finish(r->call, ERR_COMPACTED);
-}
-
 /* The header of a compaction carries the live revision at the time of the reply. */
 static void finish_compaction(struct request *r)
 {
     struct etcd_server *s = server_of(r->call);
-    const Etcdserverpb__CompactionRequest *q = r->message;
     buf_unref(&r->op.result.body);
-    if (r->op.err == ERR_COMPACTED && q->physical && !grpc_call_ended(r->call)) {
-        /* Compactions that were asked for before are waited for even so. */
-        struct request *w = request_create(r->call, MEMBER_COMPACTED, finish_waited);
-        if (w != NULL) {
-            w->op.revision = engine_compact_revision(s->engine);
-            request_submit(w);
-        }
-        return;
-    }
     if (r->op.err != OK) {
         status_finish(r->call, r->op.err);
         return;

@@ -289,17 +289,21 @@ static void release_reads(struct member *m)
 
 /* --- applying ------------------------------------------------------------------------------------------------ */
 
-static void apply_conf_change(struct member *m, const struct raft_entry *e)
+/* `err` is what the engine said to it: a change that it refused is none for raft either. */
+static void apply_conf_change(struct member *m, const struct raft_entry *e, enum err err)
 {
     struct raft_conf_change cc;
     struct slice data = buf_slice(e->data);
     struct err_ctx ec = {{0}};
-    enum err err = raft_conf_change_decode(e->type, data, &cc);
+    if (err == OK) {
+        err = raft_conf_change_decode(e->type, data, &cc);
+    }
     if (err == OK) {
         err = raft_apply_conf_change(m->raft, &cc, NULL, &ec);
     }
     if (err != OK) {
-        log_warn(m->cfg.log, "refused configuration change", F_UINT("index", e->index), F_STR("error", ec.text));
+        log_warn(m->cfg.log, "refused configuration change", F_UINT("index", e->index),
+                 F_STR("error", ec.text[0] != '\0' ? ec.text : err_text(err)));
         enum err refused = raft_apply_conf_change(m->raft, NULL, NULL, &ec);
         ASSERT(refused == OK);
     }
@@ -316,7 +320,7 @@ static void answer_applied(struct member *m, struct apply_result *r)
         return;
     }
     op->result = *r;
-    if (r->err == OK && r->compacting_to > 0 && r->compacting_to > m->compacted_to) {
+    if (r->compacting_to > 0 && r->compacting_to > m->compacted_to) {
         op->revision = r->compacting_to;
         op_list_add(&m->compaction_waits, op);
         store_thread_kick(&m->store, true); /* it begins with the commit of this entry, and somebody waits */
@@ -332,6 +336,9 @@ static void apply(struct member *m, const struct raft_entry *entries, size_t n)
         struct apply_result r = {0};
         /* Whether somebody here waits for the answer is known only after decoding; no waiters at all is the cheap case. */
         engine_apply(m->engine, e->index, e->term, (uint32_t)e->type, buf_slice(e->data), m->n_waiters > 0, m->now_ms, &r);
+        if (e->type != RAFT_ENTRY_NORMAL) {
+            apply_conf_change(m, e, r.err);
+        }
         answer_applied(m, &r);
         if (i % ANSWER_EVERY == ANSWER_EVERY - 1) {
             hand_on(m);
@@ -343,7 +350,7 @@ static void apply(struct member *m, const struct raft_entry *entries, size_t n)
     }
 }
 
-/* Entries are borrowed from raft, and a configuration change calls back into raft: so it ends a run. */
+/* Entries are borrowed from raft, and a configuration change calls back into raft: so they are copied. */
 static void apply_committed(struct member *m, const struct raft_actions *a)
 {
     if (a->n_committed == 0) {
@@ -359,9 +366,6 @@ static void apply_committed(struct member *m, const struct raft_actions *a)
     }
     apply(m, copy, n);
     for (size_t i = 0; i < n; i++) {
-        if (copy[i].type != RAFT_ENTRY_NORMAL) {
-            apply_conf_change(m, &copy[i]);
-        }
         buf_unref(&copy[i].data);
     }
     raft_applied(m->raft, copy[n - 1].index);
@@ -643,7 +647,7 @@ static void on_store_news(struct member *m, struct store_news *n)
             next = op->list_next;
             if (op->revision <= m->compacted_to) {
                 op_list_remove(&m->compaction_waits, op);
-                member_complete(m, op, OK);
+                member_complete(m, op, op->kind == MEMBER_PROPOSE ? op->result.err : OK);
             }
         }
     }

@@ -287,7 +287,7 @@ enum err member_open(const struct member_config *cfg, struct member **out, struc
     };
     enum err e = engine_open(&engine, &m->engine, ec);
     if (e == OK) {
-        m->compacted_to = engine_compact_revision(m->engine);
+        m->compacted_to = engine_physical_compact_revision(m->engine);
         e = open_log(m, ec);
     }
     if (e != OK) {
