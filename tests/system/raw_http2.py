@@ -78,7 +78,7 @@ def request_headers(path, method="POST", content_type="application/grpc", more=(
 class Response:
     def __init__(self):
         self.headers = []  # of all header blocks, trailers included
-        self.data = b""
+        self.data = bytearray()
         self.reset = None  # error code of RST_STREAM
         self.ended = False
 
@@ -107,7 +107,7 @@ class Connection:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.inflater = Inflater()
-        self.buffer = b""
+        self.buffer = bytearray()
         self.responses = {}
         self.next_stream = 1
         self.goaway = None  # (error code, debug data)
@@ -146,7 +146,8 @@ class Connection:
             self.buffer += more
         n = int.from_bytes(self.buffer[:3], "big")
         kind, flags, stream = struct.unpack(">BBI", self.buffer[3:9])
-        payload, self.buffer = self.buffer[9:9 + n], self.buffer[9 + n:]
+        payload = bytes(self.buffer[9:9 + n])
+        del self.buffer[:9 + n]
         self._take(kind, flags, stream, payload)
         return True
 

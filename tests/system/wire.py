@@ -33,6 +33,7 @@ def read_varint(data, at):
 
 def fields(data):
     """{number: [values]}; integers are signed 64-bit."""
+    data = bytes(data)
     out, at = {}, 0
     while at < len(data):
         tag, at = read_varint(data, at)
@@ -53,6 +54,6 @@ def messages(data):
     out, at = [], 0
     while len(data) - at >= 5 and len(data) - at - 5 >= int.from_bytes(data[at + 1:at + 5], "big"):
         n = int.from_bytes(data[at + 1:at + 5], "big")
-        out.append(data[at + 5:at + 5 + n])
+        out.append(bytes(data[at + 5:at + 5 + n]))
         at += 5 + n
     return out
