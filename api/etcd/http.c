@@ -11,7 +11,11 @@
 #include "base/mem.h"
 
 #define TEXT "text/plain; charset=utf-8"
-#define NOSNIFF "X-Content-Type-Options: nosniff\r\n"
+#define CORS                                                                                                                               \
+    "Access-Control-Allow-Methods: POST, GET, OPTIONS, PUT, DELETE\r\n"                                                                     \
+    "Access-Control-Allow-Origin: *\r\n"                                                                                                     \
+    "Access-Control-Allow-Headers: accept, content-type, authorization\r\n"
+#define NOSNIFF CORS "X-Content-Type-Options: nosniff\r\n"
 
 /* --- one probe under way ------------------------------------------------------------------------------------- */
 
@@ -53,7 +57,7 @@ static void send_health(struct probe *p, const char *reason)
     if (reason == NULL) {
         counter_add(p->server->health_success, 1);
         bytes_add_str(&b, "{\"health\":\"true\",\"reason\":\"\"}");
-        http_respond(p->exchange, 200, TEXT, NULL, bytes_slice(&b));
+        http_respond(p->exchange, 200, TEXT, CORS, bytes_slice(&b));
     } else {
         counter_add(p->server->health_failures, 1);
         bytes_printf(&b, "{\"health\":\"false\",\"reason\":\"%s\"}\n", reason);
@@ -168,8 +172,9 @@ static void health(struct etcd_server *s, struct http_exchange *x, const struct 
 static void checks(struct etcd_server *s, struct http_exchange *x, const struct http_request *r, unsigned set)
 {
     struct probe *p = probe_create(s, x, r);
+    bool root = strchr(r->path + 1, '/') == NULL; /* a check asked for by name cannot be left out */
     for (unsigned i = 0; i < N_CHECKS; i++) {
-        if ((set >> i & 1u) != 0 && !query_has(r->query, "exclude", check_names[i])) {
+        if ((set >> i & 1u) != 0 && !(root && query_has(r->query, "exclude", check_names[i]))) {
             p->checks |= 1u << i;
         }
     }
@@ -185,7 +190,7 @@ static void version(struct etcd_server *s, struct http_exchange *x, const struct
     struct bytes b = {0};
     bytes_printf(&b, "{\"etcdserver\":\"%s\",\"etcdcluster\":\"%s\",\"storage\":\"%s\"}", ETCD_VERSION, cluster[0] != '\0' ? cluster : "not_decided",
                  ETCD_STORAGE_VERSION);
-    http_respond(x, 200, "application/json", NULL, bytes_slice(&b));
+    http_respond(x, 200, "application/json", CORS, bytes_slice(&b));
     bytes_deinit(&b);
 }
 
@@ -195,7 +200,7 @@ static void metrics(struct etcd_server *s, struct http_exchange *x, const struct
     (void)unused;
     struct bytes b = {0};
     metrics_render(s->cfg.metrics, &b);
-    http_respond(x, 200, "text/plain; version=0.0.4; charset=utf-8", NULL, bytes_slice(&b));
+    http_respond(x, 200, "text/plain; version=0.0.4; charset=utf-8", CORS, bytes_slice(&b));
     bytes_deinit(&b);
 }
 
@@ -224,7 +229,7 @@ void http_handle(void *arg, struct http_exchange *x, const struct http_request *
 {
     struct etcd_server *s = arg;
     if (strcmp(r->method, "OPTIONS") == 0) {
-        http_respond(x, 200, NULL, NULL, (struct slice){NULL, 0});
+        http_respond(x, 200, NULL, CORS, (struct slice){NULL, 0});
         return;
     }
     for (size_t i = 0; i < ARRAY_LEN(endpoints); i++) {
