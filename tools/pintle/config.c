@@ -73,6 +73,9 @@ static enum err check_bind(char *const *urls, struct err_ctx *ec)
         if (!ip && !localhost) {
             return err_set(ec, ERR_INVALID, "expected IP in URL for binding (%s)", *urls);
         }
+        if (strlen(host + n) > 6 || atoi(host + n + 1) > UINT16_MAX) {
+            return err_set(ec, ERR_INVALID, "listen tcp: address %s: invalid port", host + n + 1);
+        }
     }
     return OK;
 }

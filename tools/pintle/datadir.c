@@ -79,12 +79,40 @@ static void look(void *arg, const char *name)
     }
 }
 
+static void look_for_wal(void *arg, const char *name)
+{
+    bool *found = arg;
+    size_t n = strlen(name);
+    *found = *found || (n > 4 && strcmp(name + n - 4, ".wal") == 0);
+}
+
+/* What an etcd server keeps there is left as it is: looked for before anything of ours is made. */
+static enum err check_foreign(struct vfs *v, const struct config *c, struct err_ctx *ec)
+{
+    struct vfs_stat st;
+    struct err_ctx ignored = {{0}}; /* what is not there yet is not foreign, and what cannot be read fails below, with its reason */
+    char *db = xasprintf("%s/db", c->snap_dir);
+    bool store = v->ops->stat(v, db, &st, &ignored) == OK;
+    free(db);
+    bool log = false;
+    bool listed = v->ops->list(v, c->wal_dir, look_for_wal, &log, &ignored) == OK;
+    if (store || (listed && log)) {
+        return err_set(ec, ERR_FOREIGN, "%s holds the %s of an etcd server; this version does not take over etcd's data directories", c->data_dir,
+                       store ? "store" : "log");
+    }
+    return OK;
+}
+
 enum err datadir_open(struct vfs *v, const struct config *c, struct datadir *out, struct err_ctx *ec)
 {
     out->lock = NULL;
     enum err e = make_dir(v, c, c->data_dir, ec);
     if (e != OK) {
         return err_wrap(ec, e, "cannot access data directory");
+    }
+    e = check_foreign(v, c, ec);
+    if (e != OK) {
+        return e;
     }
     char *path = xasprintf("%s/LOCK", c->data_dir);
     e = v->ops->open(v, path, VFS_CREATE, &out->lock, ec);
@@ -101,12 +129,6 @@ enum err datadir_open(struct vfs *v, const struct config *c, struct datadir *out
     if (e == OK) {
         log_info(c->log, l.member ? "server has already been initialized" : "Initialize and start etcd server", F_STR("data-dir", c->data_dir),
                  F_STR("dir-type", l.member ? "member" : "empty"));
-        path = xasprintf("%s/db", c->snap_dir);
-        struct vfs_stat st;
-        if (v->ops->stat(v, path, &st, ec) == OK) {
-            e = err_set(ec, ERR_FOREIGN, "%s is the store of an etcd server; this version does not take over etcd's data directories", path);
-        }
-        free(path);
     }
     path = xasprintf("%s/member", c->data_dir);
     e = e != OK ? e : err_wrap(ec, make_dir(v, c, path, ec), "cannot access member directory");

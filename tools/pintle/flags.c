@@ -98,6 +98,9 @@ static enum err check_url(const char *url, struct err_ctx *ec)
     if (colon == NULL || (host[0] == '[' && colon > host && colon[-1] != ']')) {
         return err_set(ec, ERR_INVALID, "URL address does not have the form \"host:port\": %s", url);
     }
+    if (strspn(colon + 1, "0123456789") < (size_t)(host + n - colon - 1)) {
+        return err_set(ec, ERR_INVALID, "parse \"%s\": invalid port \"%.*s\" after host", url, (int)(host + n - colon), colon);
+    }
     if (host[n] != '\0') {
         return err_set(ec, ERR_INVALID, "URL must not contain a path: %s", url);
     }
@@ -342,7 +345,11 @@ enum err flag_set_environment(struct flag_set *s, char **environ_list, void (*ea
             each(arg, *p, false);
             continue;
         }
-        if (text[0] == '\0' || strcmp(s->flags[k].name, "version") == 0) {
+        if (strcmp(s->flags[k].name, "version") == 0) {
+            each(arg, *p, false); /* a flag of the command line alone */
+            continue;
+        }
+        if (text[0] == '\0') {
             continue;
         }
         if (s->values[k].given) {
