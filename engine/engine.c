@@ -232,6 +232,7 @@ static struct engine *create(const struct engine_config *cfg)
     atomic_init(&e->compact_revision, -1);
     atomic_init(&e->compact_finished, -1);
     atomic_init(&e->compact_passing, -1);
+    atomic_init(&e->n_snapshots, 0);
     e->index_target = -1;
     return e;
 }
@@ -271,6 +272,7 @@ void engine_close(struct engine **ep)
     index_destroy(&e->index);
     lease_table_destroy(&e->leases);
     arena_destroy(&e->scratch);
+    ASSERT(atomic_load(&e->n_snapshots) == 0);
     e->backend->ops->close(&e->backend);
     pins_deinit(&e->pins);
     hashes_deinit(&e->hashes);

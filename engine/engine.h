@@ -193,4 +193,25 @@ void engine_conf_voters(const struct engine *e, uint64_t *voters, size_t *n_vote
 /* "3.7.0", or "" while undecided; into `out` of at least 16 bytes. */
 void engine_cluster_version(const struct engine *e, char *out);
 
+/* --- snapshots [any] ------------------------------------------------------------------------------------ */
+
+/* The whole store as one bbolt file, as etcd's tools and members take it: etcd's ten buckets at one applied index, the one of the
+ * store's last commit. So flush first. Records are verified while they are read and leave their checksums behind; our own
+ * bucket is left out. Each use of a snapshot by one thread at a time, not always the same; long, so from the worker pool.
+ * Cost: while a snapshot is open the backend cannot use again the pages that are freed meanwhile, so the file grows by
+ * about what is written: whoever hands a snapshot to a client must bound the time. */
+struct engine_snapshot;
+#define ENGINE_SNAPSHOTS_MAX 8u          /* open at a time; more: ERR_TOO_MANY_REQUESTS */
+#define ENGINE_STORAGE_VERSION "3.7.0"   /* of etcd's schema, for a store that does not name another */
+struct snapshot_info {
+    uint64_t bytes; /* of the file */
+    uint64_t index; /* applied: consistent_index */
+    uint64_t term;
+};
+/* Walks the store once, to find the size. The engine outlives the snapshot. Errors: ERR_TOO_MANY_REQUESTS, ERR_CORRUPT, ERR_IO. */
+MUST_CHECK enum err engine_snapshot_open(struct engine *e, struct engine_snapshot **out, struct snapshot_info *info, struct err_ctx *ec);
+/* The next up to `room` bytes, filling `room` while bytes are left; *n = 0 at the end. Memory: the longest record. After an error only close. */
+MUST_CHECK enum err engine_snapshot_read(struct engine_snapshot *s, uint8_t *dst, size_t room, size_t *n, struct err_ctx *ec);
+void engine_snapshot_close(struct engine_snapshot **s);
+
 #endif

@@ -142,6 +142,7 @@ struct engine {
     _Atomic uint64_t now_ms;          /* latest time heard of */
     _Atomic unsigned alarm_types;     /* bit t: some alarm of type t is active */
     _Atomic int64_t compact_finished; /* physically, committed */
+    _Atomic unsigned n_snapshots;     /* open */
     _Atomic int64_t compact_passing; /* target of the newest physical pass that began: the index may
                                         go so far */
 
