@@ -6,6 +6,8 @@
  */
 #include "api/etcd/internal.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
@@ -17,6 +19,7 @@ enum { RANGE_MORE = 3, RANGE_COUNT = 4 };                                       
 /* --- Range ------------------------------------------------------------------------------------------------ */
 
 #define RANGE_TAIL_MAX 16u
+#define SEND_BYTES_MAX 2147483647u /* of one reply, as etcd tells grpc-go */
 
 static size_t range_tail(const struct range_info *info, uint8_t out[RANGE_TAIL_MAX])
 {
@@ -78,8 +81,16 @@ static void range_release(struct grpc_source *source)
     free(s);
 }
 
+/* Takes `read`. */
 static void range_send_large(struct grpc_call *c, struct range_read *read, const struct range_info *info)
 {
+    if (info->kvs_bytes > SEND_BYTES_MAX - REPLY_HEADER_MAX - RANGE_TAIL_MAX) {
+        char text[96];
+        (void)snprintf(text, sizeof(text), "grpc: trying to send message larger than max (%" PRIu64 " vs. %u)", info->kvs_bytes, SEND_BYTES_MAX);
+        engine_range_close(&read);
+        grpc_finish(c, GRPC_RESOURCE_EXHAUSTED, text);
+        return;
+    }
     struct range_source *s = xcalloc(1, sizeof(*s));
     s->source = (struct grpc_source){.pull = range_pull, .release = range_release};
     s->call = c;

@@ -379,6 +379,27 @@ class Signals(Case):
         self.assertEqual(s.process.wait(timeout=30), -signal.SIGTERM)
         self.assertNotIn("Sanitizer", s.log_text())
 
+    def test_before_it_serves(self):
+        """The signal waits while the process stands still just after its start, so that it comes before the first client could."""
+        for i in range(8):
+            s = self.server()
+            with open(s.log_path, "wb") as log:
+                p = subprocess.Popen(s.command(), stderr=subprocess.PIPE, stdout=log)
+            self.addCleanup(p.kill)
+            with p.stderr:
+                seen = b""
+                for line in p.stderr:
+                    seen += line
+                    if b'"msg":"starting etcd server"' in line if i % 2 else b'"msg":"starting an etcd server"' in line:
+                        break
+                p.send_signal(signal.SIGSTOP)
+                p.send_signal(signal.SIGTERM)
+                p.send_signal(signal.SIGCONT)
+                seen += p.stderr.read()
+            self.assertEqual(p.wait(timeout=30), -signal.SIGTERM, seen[-3000:])
+            self.assertNotIn(b"Sanitizer", seen)
+            self.assertNotIn(b"assertion", seen.lower())
+
     def test_hangup_and_pipe(self):
         s = Server().start()
         self.addCleanup(s.close)

@@ -142,7 +142,11 @@ static void on_signal(uv_signal_t *handle, int number)
     for (size_t i = 0; i < ARRAY_LEN(s->signals); i++) {
         uv_close((uv_handle_t *)&s->signals[i], NULL);
     }
-    grpc_server_shutdown(s->grpc, member_request_timeout_ms(s->member), on_drained, s);
+    if (s->serving) {
+        grpc_server_shutdown(s->grpc, member_request_timeout_ms(s->member), on_drained, s);
+    } else {
+        on_drained(s); /* nobody has been let in yet */
+    }
 }
 
 static void catch_signals(struct server *s)
