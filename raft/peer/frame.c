@@ -271,8 +271,11 @@ static enum err check_kind(const struct peer_decoder *d, const struct raft_messa
     if (d->stream == PEER_STREAM_APPEND && m->type != RAFT_MSG_APP) {
         return err_set(ec, ERR_INVALID, "%s in the append stream", name);
     }
-    if (d->stream == PEER_STREAM_SNAPSHOT && (m->type != RAFT_MSG_SNAP || m->snapshot == NULL)) {
-        return err_set(ec, ERR_INVALID, "%s at the head of a snapshot", name);
+    if (d->stream == PEER_STREAM_SNAPSHOT && m->type != RAFT_MSG_SNAP) {
+        return err_set(ec, ERR_UNSUPPORTED, "%s at the head of a snapshot", name);
+    }
+    if (d->stream == PEER_STREAM_SNAPSHOT && m->snapshot == NULL) {
+        return err_set(ec, ERR_INVALID, "%s without a snapshot", name);
     }
     return OK;
 }

@@ -101,7 +101,8 @@ void peer_decoder_init(struct peer_decoder *d, enum peer_stream stream, uint64_t
 void peer_decoder_deinit(struct peer_decoder *d);
 
 /* Take bytes off the front of *in up to the end of the next frame. Call it until it says NONE.
- * ERR_INVALID, ERR_LIMIT: the connection is to be closed. ERR_CLOSED: it was broken before. */
+ * ERR_INVALID, ERR_LIMIT: the connection is to be closed. ERR_UNSUPPORTED: the same, a message of a
+ * type that has no place here. ERR_CLOSED: it was broken before. */
 MUST_CHECK enum err peer_decode(struct peer_decoder *d, struct slice *in, enum peer_frame *frame,
                                 struct raft_message **message, struct err_ctx *ec);
 

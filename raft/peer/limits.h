@@ -19,21 +19,23 @@
                              over: refused */
 #define PEER_ENTRIES_MAX                                                                           \
     262144u /* of one message: 1 MiB of the smallest entries; over: ERR_LIMIT */
-#define PEER_EXTRA_BYTES_MAX (16u * 1024u * 1024u) /* a message of our own; over: the stream ends  \
-                                                    */
+#define PEER_EXTRA_BYTES_MAX                                                                       \
+    (16u * 1024u * 1024u)      /* a message of our own; over: the stream ends                      \
+                                */
 #define PEER_DECODE_FACTOR 16u /* an entry of no fields takes 2 bytes of input and 32 of memory */
 
 /* ---- queues ---- */
 
 #define LINK_STREAM_MESSAGES_MAX                                                                   \
     4096u /* waiting on one stream; etcd's; full: dropped and reported */
-#define LINK_PIPELINE_MESSAGES_MAX 64u /* waiting for a post; etcd's; full: dropped and reported   \
-                                        */
-#define LINK_POSTS_MAX 4u              /* posts under way at once; etcd's; the others wait */
-#define LINK_SNAPSHOTS_MAX 1u          /* under way; another one is reported as failed */
-#define LINK_URLS_MAX 16u              /* addresses of one member; the rest is not tried */
-#define LINK_ACTIONS_MAX 96u           /* of one step */
-#define LINK_REASON_BYTES 192u         /* of a failure's text, with its NUL; longer text is cut */
+#define LINK_PIPELINE_MESSAGES_MAX                                                                 \
+    64u                        /* waiting for a post; etcd's; full: dropped and reported           \
+                                */
+#define LINK_POSTS_MAX 4u      /* posts under way at once; etcd's; the others wait */
+#define LINK_SNAPSHOTS_MAX 1u  /* under way; another one is reported as failed */
+#define LINK_URLS_MAX 16u      /* addresses of one member; the rest is not tried */
+#define LINK_ACTIONS_MAX 96u   /* of one step */
+#define LINK_REASON_BYTES 192u /* of a failure's text, with its NUL; longer text is cut */
 
 /* ---- times ---- */
 
@@ -51,7 +53,8 @@
     1000u /* after LINK_REDIAL_TRIES failures in a row; a peer that came back                      \
              dials us, and that ends the wait */
 #define LINK_REDIAL_TRIES 100u
-#define LINK_GONE_REFUSALS 3u /* refused dials in a row that count as evidence; and each address   \
-                               */
+#define LINK_GONE_REFUSALS                                                                         \
+    3u /* refused dials in a row that count as evidence; and each address                          \
+        */
 
 #endif
