@@ -43,6 +43,7 @@ struct store_news {
     int64_t revision;             /* COMPACTED */
 };
 
+#define COMPACTION_BATCHES_PER_COMMIT 10u
 #define WAITER_SLOTS 16384u /* hash slots; a power of two; chains hold what is more */
 
 /* The store thread: commits what the engine has pending. */

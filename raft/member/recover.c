@@ -279,7 +279,7 @@ enum err member_open(const struct member_config *cfg, struct member **out, struc
         .member_id = cfg->member_id,
         .quota_bytes = cfg->quota_bytes,
         .min_lease_ttl_s = (int64_t)((min_ttl_ms + 999u) / 1000u),
-        .compaction_batch_limit = cfg->compaction_batch_limit,
+        .compaction_batch_limit = cfg->compaction_batch_limit * COMPACTION_BATCHES_PER_COMMIT,
         .metrics = cfg->metrics,
         .events = &member_engine_events,
         .events_arg = m,
