@@ -99,6 +99,10 @@ extern const struct grpc_method cluster_methods[];
 extern const struct grpc_method maintenance_methods[];
 extern const struct grpc_method health_methods[];
 
+/* Maintenance.Snapshot, a row of maintenance_methods. */
+void snapshot_on_message(struct grpc_call *c, struct slice bytes);
+void snapshot_on_ended(struct grpc_call *c);
+
 void http_handle(void *arg, struct http_exchange *x, const struct http_request *r);
 void server_metrics(struct etcd_server *s);
 void server_count_request(struct etcd_loop *l, bool stream, struct slice client_version);

@@ -202,6 +202,7 @@ const struct grpc_method maintenance_methods[] = {
     {.path = "/etcdserverpb.Maintenance/Defragment", .kind = GRPC_UNARY, .message = on_defragment},
     {.path = "/etcdserverpb.Maintenance/Hash", .kind = GRPC_UNARY, .message = on_hash},
     {.path = "/etcdserverpb.Maintenance/HashKV", .kind = GRPC_UNARY, .message = on_hash_kv},
+    {.path = "/etcdserverpb.Maintenance/Snapshot", .kind = GRPC_SERVER_STREAM, .message = snapshot_on_message, .ended = snapshot_on_ended},
     {.path = "/etcdserverpb.Maintenance/MoveLeader", .kind = GRPC_UNARY, .message = on_move_leader},
     {.path = NULL},
 };
