@@ -72,7 +72,8 @@ enum err lmdb_env_open(const char *path, uint64_t map_bytes, bool no_sync, bool 
     unsigned flags = MDB_NOSUBDIR | MDB_NOTLS | (no_sync ? MDB_NOSYNC : MDB_NOMETASYNC);
     struct lmdb_env *env = xcalloc(1, sizeof(*env));
     int rc = open_mapped(&env->mdb, path, map_bytes, flags);
-    while (rc == ENOMEM && map_bytes / 2 >= LMDB_MAP_BYTES_MIN) {
+    /* Address space may be short (ENOMEM) or capped, as under valgrind (EINVAL). */
+    while ((rc == ENOMEM || rc == EINVAL) && map_bytes / 2 >= LMDB_MAP_BYTES_MIN) {
         map_bytes /= 2;
         rc = open_mapped(&env->mdb, path, map_bytes, flags);
     }
