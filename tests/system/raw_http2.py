@@ -166,7 +166,10 @@ class Connection:
                 self.acked = True
             else:
                 self._take_settings(payload)
-                self.send(frame(SETTINGS, ACK, 0))
+                try:
+                    self.send(frame(SETTINGS, ACK, 0))
+                except (BrokenPipeError, ConnectionResetError):
+                    pass  # what the server sent before it closed is still read
         elif kind == WINDOW_UPDATE:
             self.windows[stream] = self.windows.get(stream, self.initial_window) + struct.unpack(">I", payload)[0]
         elif kind == PING and flags & ACK:

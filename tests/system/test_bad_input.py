@@ -495,7 +495,8 @@ class Floods(BadInput):
         pieces = [b"".join(frame(HEADERS, END_HEADERS, 1 + 2 * i, block) + frame(RST_STREAM, 0, 1 + 2 * i, struct.pack(">I", 8))
                            for i in range(k, k + 100)) for k in range(0, 10000, 100)]
         self.assertTrue(self.flood(c, pieces))
-        self.assertIn(c.goaway[0], (ENHANCE_YOUR_CALM, INTERNAL_ERROR))
+        if c.goaway is not None:  # else the connection was cut before we could read it
+            self.assertIn(c.goaway[0], (ENHANCE_YOUR_CALM, INTERNAL_ERROR))
         self.assert_sound()
 
     def test_pings(self):

@@ -2,16 +2,18 @@
 import glob
 import json
 import os
-import re
 import shutil
 import signal
 import socket
 import stat
 import subprocess
 import tempfile
+import time
 import unittest
 
 from harness import PINTLE, Server, etcdctl, free_port
+from raw_http2 import Connection, message
+from wire import field
 
 
 class Case(unittest.TestCase):
@@ -199,6 +201,7 @@ class Directory(Case):
         self.assertEqual(s.stop(), -signal.SIGTERM)
         self.assertNotIn("check file permission", s.log_text())
         os.chmod(data, 0o755)
+        s.log.close()
         s.start()
         self.assertEqual(s.stop(), -signal.SIGTERM)
         self.assertIn('directory \\"' + data + '\\" exist, but the permission is \\"drwxr-xr-x\\"', s.log_text())
@@ -236,6 +239,7 @@ class Directory(Case):
     def start_or_refuse(self, s):
         """A damaged directory is either refused with the story, or holds every key: never a crash, never less."""
         code = None
+        s.log.close()
         try:
             s.start()
         except AssertionError:
@@ -370,6 +374,30 @@ class Signals(Case):
         self.assertEqual(s.stop(), -signal.SIGTERM)
         for c in idle:
             c.close()
+
+    def test_under_load(self):
+        """Calls of all kinds are under way, some of whose clients have just left."""
+        calls = [("KV/Put", field(1, "a") + field(2, bytes(5000))), ("KV/Range", field(1, "a") + field(2, b"\0")),
+                 ("KV/Txn", field(2, field(1, field(1, "a"))) + field(3, field(2, field(1, "b")))), ("KV/RangeStream", field(1, "a")),
+                 ("KV/Compact", field(1, 2) + field(2, 1)), ("Watch/Watch", field(1, field(1, "a") + field(3, 1))),
+                 ("Lease/LeaseGrant", field(1, 2)), ("Lease/LeaseKeepAlive", field(1, 7)), ("Lease/LeaseLeases", b""),
+                 ("Maintenance/HashKV", b""), ("Maintenance/Hash", b""), ("Maintenance/Defragment", b""), ("Maintenance/Status", b"")]
+        for round_ in range(2):
+            s = Server().start()
+            self.addCleanup(s.close)
+            connections = [Connection(s.port) for _ in range(8)]
+            for c in connections:
+                self.addCleanup(c.close)
+                for i in range(130):
+                    path, request = calls[(i + round_) % len(calls)]
+                    c.data(c.open("/etcdserverpb." + path), message(request), end=i % 5 != 0)
+            for c in connections[::2]:
+                c.close()
+            self.assertTrue(connections[1].until(lambda: len(connections[1].responses) > 20 + round_))
+            started = time.monotonic()
+            self.assertEqual(s.stop(), -signal.SIGTERM, s.log_text()[-4000:])
+            self.assertLess(time.monotonic() - started, 15)
+            self.assertNotIn("Sanitizer", s.log_text())
 
     def test_twice(self):
         s = Server().start()
