@@ -313,11 +313,17 @@ static void keepalive_ended(struct grpc_call *c)
     }
 }
 
+/* A stream stays open as long as its client likes; its client resumes it elsewhere. */
+static void keepalive_draining(struct grpc_call *c)
+{
+    status_finish(c, ERR_STOPPED);
+}
+
 const struct grpc_method lease_methods[] = {
     {.path = "/etcdserverpb.Lease/LeaseGrant", .kind = GRPC_UNARY, .message = on_grant},
     {.path = "/etcdserverpb.Lease/LeaseRevoke", .kind = GRPC_UNARY, .message = on_revoke},
     {.path = "/etcdserverpb.Lease/LeaseKeepAlive", .kind = GRPC_BIDI, .started = keepalive_started, .message = on_keepalive,
-     .half_closed = keepalive_half_closed, .ended = keepalive_ended},
+     .half_closed = keepalive_half_closed, .draining = keepalive_draining, .ended = keepalive_ended},
     {.path = "/etcdserverpb.Lease/LeaseTimeToLive", .kind = GRPC_UNARY, .message = on_time_to_live},
     {.path = "/etcdserverpb.Lease/LeaseLeases", .kind = GRPC_UNARY, .message = on_leases},
     {.path = NULL},

@@ -392,7 +392,13 @@ static void watch_ended(struct grpc_call *c)
     free(s);
 }
 
+/* A stream stays open as long as its client likes; its client resumes it elsewhere. */
+static void watch_draining(struct grpc_call *c)
+{
+    status_finish(c, ERR_STOPPED);
+}
+
 const struct grpc_method watch_methods[] = {
-    {.path = "/etcdserverpb.Watch/Watch", .kind = GRPC_BIDI, .started = watch_started, .message = on_watch, .ended = watch_ended},
+    {.path = "/etcdserverpb.Watch/Watch", .kind = GRPC_BIDI, .started = watch_started, .message = on_watch, .draining = watch_draining, .ended = watch_ended},
     {.path = NULL},
 };

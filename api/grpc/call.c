@@ -174,6 +174,13 @@ static bool silent(const struct grpc_call *c)
     return c->finished || c->closed;
 }
 
+void call_draining(struct grpc_call *c)
+{
+    if (c->running && !silent(c) && c->method->draining != NULL) {
+        c->method->draining(c);
+    }
+}
+
 struct slice call_keep(struct grpc_call *c, struct slice s)
 {
     if (s.len == 0) {

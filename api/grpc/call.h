@@ -106,6 +106,7 @@ struct method_row {
 /* call.c */
 struct grpc_call *call_open(struct call_home *h);
 void call_closed(struct grpc_call *c);
+void call_draining(struct grpc_call *c);
 int64_t call_pull(struct grpc_call *c, uint8_t *dst, size_t room, bool *last);
 /* An answer made of headers alone. `http_status` "200" unless the request is no gRPC. */
 void call_refuse(struct grpc_call *c, const char *http_status, enum grpc_code code,

@@ -207,6 +207,11 @@ static void on_closed(struct h2_stream *s, uint32_t error_code)
     call_closed(call_of(s));
 }
 
+static void on_draining(struct h2_stream *s)
+{
+    call_draining(call_of(s));
+}
+
 static const struct h2_handler handler = {
     .attach = on_attach,
     .detach = on_detach,
@@ -217,6 +222,7 @@ static const struct h2_handler handler = {
     .half_closed = on_half_closed,
     .pull = on_pull,
     .closed = on_closed,
+    .draining = on_draining,
     .turn_end = on_turn_end,
 };
 

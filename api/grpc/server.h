@@ -58,6 +58,9 @@ struct grpc_method {
     void (*started)(struct grpc_call *c);
     /* The client will send no more. May be NULL. Not called for unary. */
     void (*half_closed)(struct grpc_call *c);
+    /* The server goes down; the call may go on for the time of grace. Here streams end that would not end by themselves. May
+     * be NULL. */
+    void (*draining)(struct grpc_call *c);
     /* The call has ended, by us, by the client or by its connection: free what hangs on
      * grpc_call_state. Called exactly once when not NULL and `message` or `started` ran. */
     void (*ended)(struct grpc_call *c);

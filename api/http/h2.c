@@ -84,6 +84,11 @@ static void final_goaway(struct conn *c)
     conn_mark_dirty(c);
     if (h->n_streams == 0) {
         conn_finish(c);
+        return;
+    }
+    for (struct h2_stream *s = h->streams, *next; s != NULL; s = next) {
+        next = s->next;
+        c->hub->cfg->h2->draining(s);
     }
 }
 

@@ -52,6 +52,8 @@ struct h2_handler {
     int64_t (*pull)(struct h2_stream *s, uint8_t *dst, size_t room, bool *last);
     void (*closed)(struct h2_stream *s,
                    uint32_t error_code); /* 0: both sides ended properly; s->conn is NULL */
+    /* The connection goes down once its streams have ended: end what would not by itself. */
+    void (*draining)(struct h2_stream *s);
     /* End of turn, after sockets were written to; true: something may have been queued. */
     bool (*turn_end)(void *loop_state);
 };

@@ -62,10 +62,9 @@ class Server:
         self.process.kill()
         self.process.wait()
 
-    def stop(self, signum=signal.SIGTERM):
+    def stop(self, signum=signal.SIGTERM, within=30):
         self.process.send_signal(signum)
-        code = self.process.wait(timeout=30)
-        return code
+        return self.process.wait(timeout=within)
 
     def close(self):
         if self.process is not None and self.process.poll() is None:

@@ -125,6 +125,17 @@ class Watch(ServerCase):
         got = self.watch("--prefix", "p/", "--rev=2", lines=15, while_watching=puts)
         self.assertEqual(got, [x for i in range(5) for x in ("PUT", f"p/{i}", str(i))])
 
+    def test_shutdown_does_not_wait_for_watchers(self):
+        self.ctl("put", "k", "v")
+        watch = subprocess.Popen(["etcdctl", "--endpoints", self.server.endpoint, "watch", "k", "--rev=2"], text=True,
+                                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env={"ETCDCTL_API": "3", "PATH": "/usr/bin:/bin"})
+        self.assertEqual(watch.stdout.readline(), "PUT\n")
+        # The time of grace for calls is 7 s; a watcher would use all of it.
+        self.assertEqual(self.server.stop(within=5), -signal.SIGTERM)
+        watch.kill()
+        watch.wait()
+        watch.stdout.close()
+
     def test_compacted(self):
         for i in range(4):
             self.ctl("put", "k", str(i))
