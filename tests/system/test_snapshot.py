@@ -28,6 +28,20 @@ def oracle():
     return module.fetch_package(BINARY_DIR)
 
 
+def bolt_check():
+    """bbolt's own check, built from tests/interop, or None where there is no Go."""
+    program = os.path.join(BINARY_DIR, "oracle", "boltcheck")
+    if shutil.which("go") is None:
+        return None
+    os.makedirs(os.path.dirname(program), exist_ok=True)
+    done = subprocess.run(["nice", "go", "build", "-mod=readonly", "-o", program, "./boltcheck"], capture_output=True,
+                          text=True, cwd=os.path.join(ROOT, "tests", "interop"), timeout=300)
+    if done.returncode != 0:
+        print("boltcheck does not build: " + done.stderr)
+        return None
+    return program
+
+
 def crc32c_table():
     table = []
     for n in range(256):
@@ -213,12 +227,30 @@ class Snapshot(ServerCase):
         self.assertIn("has been compacted", etcdctl(etcd, "get", "k1", "--rev=29").err)
         self.assertEqual(etcdctl(etcd, "put", "new", "v").out, "OK\n")
 
+    def bolt_check(self, file):
+        """bbolt finds nothing wrong, and goes on finding nothing wrong when it has written to the file."""
+        program = bolt_check()
+        if program is None:
+            self.skipTest("no bbolt to be had: there is no Go here, or no module")
+        path = os.path.join(self.dir, "db")
+        with open(path, "wb") as f:
+            f.write(file.data)
+        for flags in ([], ["-write"]):
+            done = subprocess.run([program, *flags, path], capture_output=True, text=True, timeout=120)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual(done.stdout, f"pairs: {sum(len(pairs) for pairs in file.buckets.values())}\n")
+
     def fill(self, n, value_bytes):
         """n keys, a hundred in each transaction."""
         value = "z" * value_bytes
         for start in range(0, n, 100):
             puts = "".join(f"put fill/{i} {value}\n" for i in range(start, min(start + 100, n)))
             self.ctl("txn", stdin=f"\n{puts}\n\n")
+
+    def test_bbolt_takes_it(self):
+        self.fill(300, 9000)
+        self.fill(5000, 10)
+        self.bolt_check(self.check())
 
     def test_saved_under_writes(self):
         self.fill(2000, 10000)
@@ -244,6 +276,7 @@ class Snapshot(ServerCase):
 
     def test_clients_that_go_away(self):
         self.fill(2000, 10000)
+        n_waiting = 0
         for _ in range(12):
             # Stopped, it takes what fits into the socket's buffers; then it dies.
             process = subprocess.Popen(["etcdctl", "--endpoints", self.server.endpoint, "snapshot", "save", self.path],
@@ -255,8 +288,11 @@ class Snapshot(ServerCase):
                 time.sleep(0.001)
             process.send_signal(signal.SIGSTOP)
             self.ctl("put", "meanwhile", "v")
+            n_waiting += self.open_reads() > 0
             process.kill()
             process.wait()
+        # The file is more than what lies between two processes, so reading it waits for the client.
+        self.assertGreater(n_waiting, 0)
         deadline = time.monotonic() + 20
         while self.open_reads() != 0 and time.monotonic() < deadline:
             time.sleep(0.05)
