@@ -1,8 +1,9 @@
-/* call.h - what the parts of api/grpc share about a call. Internal to api/grpc and its tests.
+/* call.h - what the parts of api/grpc share about a call.
  *
  * What        head.c reads request headers, message.c cuts the body into messages, call.c holds the
- * answer's queue and the life of a call, server.c ties them to api/http. Thread      the call's
- * loop.
+ *             answer's queue and the life of a call, server.c ties them to api/http.
+ * Callers     api/grpc and its tests only.
+ * Thread      the call's loop.
  */
 #ifndef API_GRPC_CALL_H
 #define API_GRPC_CALL_H

@@ -1,5 +1,6 @@
 /* limits.h - the bounds of the transport, each with what happens when it is reached.
  *
+ * What        Sizes, counts and times that hold for every connection.
  * Callers     api/http, api/grpc.   Thread  constants.
  */
 #ifndef API_HTTP_LIMITS_H
