@@ -317,13 +317,13 @@ static void txn_serve(struct grpc_call *c, void *message)
     int64_t revision = 0;
     bytes_reset(b);
     enum err e = engine_txn_read(s->engine, message, loop_now_ms(grpc_call_loop(c)), b, &revision, &ec);
-    if (e != OK) {
+    if (e == OK) {
+        reply_send(c, revision, bytes_slice(b));
+    } else {
         status_finish(c, e);
-        return;
     }
-    reply_send(c, revision, bytes_slice(b));
     if (b->cap > (4u << 20)) {
-        bytes_deinit(b); /* one huge reply does not keep its memory */
+        bytes_deinit(b); /* one huge reply, or one that grew too large, does not keep its memory */
     }
 }
 

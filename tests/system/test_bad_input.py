@@ -599,6 +599,18 @@ class StalledReaders(BadInput):
         for i, kv in enumerate(reply[2]):
             self.assertEqual(fields(kv)[5][0], random.Random(i).randbytes(size))
 
+    def test_a_txn_that_reads_too_much(self):
+        """Its reply cannot be sent, and nothing of it stays."""
+        for i in range(12):
+            self.put(f"big/{i:02}", bytes(1 << 20))
+        before = self.memory()
+        read_all = field(2, field(1, field(1, "big/") + field(2, "big0"))) * 128
+        with Connection(self.server.port) as c:
+            r = c.call(KV + "Txn", message(read_all))
+            self.assertTrue(r.reset is not None or r.status()[0] == EXHAUSTED, r.status())
+        self.assert_sound()
+        self.assertLess(self.memory() - before, 100 << 20)
+
     def test_a_watcher_that_does_not_read(self):
         c = self.connect(settings=b"", window=0)  # 65,535 bytes may come, no more
         s = c.open(WATCH)
