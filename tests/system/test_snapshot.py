@@ -278,19 +278,34 @@ class Snapshot(ServerCase):
             self.assertEqual(self.hash_kv(etcd, revision), self.hash_kv(self.server, revision))
         self.assertEqual(self.open_reads(), 0)
 
+    def stopped_client(self):
+        """An etcdctl that began to save and does nothing more: it takes what fits into the socket's buffers."""
+        if os.path.exists(self.path + ".part"):
+            os.unlink(self.path + ".part")
+        process = subprocess.Popen(["etcdctl", "--endpoints", self.server.endpoint, "snapshot", "save", self.path],
+                                   stderr=subprocess.DEVNULL, env={**os.environ, "ETCDCTL_API": "3"})
+        deadline = time.monotonic() + 20
+        while process.poll() is None and time.monotonic() < deadline:
+            if os.path.exists(self.path + ".part") and os.path.getsize(self.path + ".part") > 0:
+                break
+            time.sleep(0.001)
+        process.send_signal(signal.SIGSTOP)
+        return process
+
+    def test_the_server_stops_meanwhile(self):
+        self.fill(2000, 10000)
+        process = self.stopped_client()
+        self.assertEqual(self.server.stop(), -signal.SIGTERM)
+        process.kill()
+        process.wait()
+        self.server.start()
+        self.check()
+
     def test_clients_that_go_away(self):
         self.fill(2000, 10000)
         n_waiting = 0
         for _ in range(12):
-            # Stopped, it takes what fits into the socket's buffers; then it dies.
-            process = subprocess.Popen(["etcdctl", "--endpoints", self.server.endpoint, "snapshot", "save", self.path],
-                                       stderr=subprocess.DEVNULL, env={**os.environ, "ETCDCTL_API": "3"})
-            deadline = time.monotonic() + 20
-            while process.poll() is None and time.monotonic() < deadline:
-                if os.path.exists(self.path + ".part") and os.path.getsize(self.path + ".part") > 0:
-                    break
-                time.sleep(0.001)
-            process.send_signal(signal.SIGSTOP)
+            process = self.stopped_client()
             self.ctl("put", "meanwhile", "v")
             n_waiting += self.open_reads() > 0
             process.kill()
