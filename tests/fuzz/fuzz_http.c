@@ -81,8 +81,24 @@ static bool turn_end(void *loop_state)
     return false;
 }
 
-static const struct h2_handler handler = {attach,     detach,      open_stream, header, request,
-                                          data_piece, half_closed, pull,        closed, turn_end};
+static void draining(struct h2_stream *s)
+{
+    (void)s;
+}
+
+static const struct h2_handler handler = {
+    .attach = attach,
+    .detach = detach,
+    .open = open_stream,
+    .header = header,
+    .request = request,
+    .data = data_piece,
+    .half_closed = half_closed,
+    .pull = pull,
+    .closed = closed,
+    .draining = draining,
+    .turn_end = turn_end,
+};
 
 static void handle(void *arg, struct http_exchange *x, const struct http_request *r)
 {
