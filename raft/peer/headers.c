@@ -300,8 +300,10 @@ static const struct refusal {
                          "unexpected Raft message type"},
     [PEER_REMOVED_AUTHOR] = {403, "{\"message\":\"cannot process message from removed member\"}",
                              JSON, "rejected Raft message from removed member"},
-    [PEER_OTHER_ADDRESSEE] = {403, "{\"message\":\"cannot process message to mismatch member\"}",
-                              JSON, "rejected Raft message to mismatch member"},
+    /* Not the 403 that etcd's source names: its members never send it, and would stop if they got
+       it. */
+    [PEER_OTHER_ADDRESSEE] = {500, "error processing raft message\n", TEXT_PLAIN,
+                              "rejected Raft message to mismatch member"},
 };
 
 const char *peer_refusal_log(enum peer_refusal refusal)

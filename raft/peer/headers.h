@@ -192,7 +192,7 @@ struct peer_verdict {
     const char *body;         /* static; "" with status 0, 200 and 204 */
     const char *content_type; /* static; NULL: none */
     const char *allow;        /* value of the Allow header; NULL: none */
-    bool say_version; /* the answer carries X-Server-Version, and X-Pintle-Extras when asked */
+    bool say_version; /* the answer carries X-Server-Version, and with extras X-Pintle-Extras */
     bool say_cluster; /* the answer carries X-Etcd-Cluster-ID */
 };
 

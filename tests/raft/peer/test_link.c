@@ -420,6 +420,45 @@ static void test_pace(void **state)
     link_destroy(&l);
 }
 
+/* What hangs is given up, each at its own time; progress counts, and only for a snapshot. */
+static void test_hangs(void **state)
+{
+    (void)state;
+    struct link *l = create(1, false);
+    struct link_actions actions;
+    const struct row start[] = {
+        TICK(0, BOTH_DIALED),
+        OKAY(0, 1, "append reader up, active"),
+        OKAY(0, 2, "message reader up"),
+        SEND(0, RAFT_MSG_VOTE, "post MsgVote 3 @0"),
+        SEND(0, RAFT_MSG_SNAP, "post MsgSnap 4 @0"),
+    };
+    uint64_t post_closed = 0;
+    uint64_t snapshot_failed = 0;
+    for (size_t i = 0; i < ARRAY_LEN(start); i++) {
+        step_row(l, &start[i]);
+    }
+    for (uint64_t ms = 500; ms < 70000; ms += 500) {
+        for (uint64_t conn = 1; conn <= 4; conn++) {
+            struct link_event ev = {.kind = LINK_EV_RECEIVED, .now_ms = 1000 + ms, .conn = conn};
+            if (conn > 2) {
+                ev.kind = ms <= 5000 ? LINK_EV_PROGRESS : LINK_EV_TICK;
+            }
+            link_step(l, &ev, &actions);
+            for (size_t k = 0; k < actions.n; k++) {
+                const struct link_action *a = &actions.at[k];
+                post_closed = a->kind == LINK_CLOSE && a->conn == 3 ? ms : post_closed;
+                snapshot_failed =
+                    a->kind == LINK_SNAPSHOT_DONE && !a->delivered ? ms : snapshot_failed;
+                assert_int_not_equal(a->kind, LINK_DIAL);
+            }
+        }
+    }
+    assert_int_equal(post_closed, LINK_POST_TIMEOUT_MS);
+    assert_int_equal(snapshot_failed, 5000 + LINK_SNAPSHOT_STALL_MS);
+    link_destroy(&l);
+}
+
 /* Any order of any events keeps the bargain: bounded actions, every snapshot reported once, and
  * time limits that are never forgotten. */
 static void test_random(void **state)
@@ -474,9 +513,8 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_scenarios),
-        cmocka_unit_test(test_full),
-        cmocka_unit_test(test_pace),
+        cmocka_unit_test(test_scenarios), cmocka_unit_test(test_full),
+        cmocka_unit_test(test_pace),      cmocka_unit_test(test_hangs),
         cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
