@@ -26,6 +26,11 @@ static void finish(struct grpc_call *c)
     grpc_finish(c, GRPC_ABORTED, "50%\x01");
 }
 
+static void let_go(struct grpc_call *c)
+{
+    grpc_finish(c, GRPC_UNAVAILABLE, "going down");
+}
+
 static void keep(struct grpc_call *c, struct slice m)
 {
     (void)m;
@@ -44,7 +49,11 @@ static void ended(struct grpc_call *c)
 
 static const struct grpc_method table[] = {
     {.path = "/t.S/Echo", .kind = GRPC_UNARY, .message = echo},
-    {.path = "/t.S/Keep", .kind = GRPC_SERVER_STREAM, .message = keep, .ended = ended},
+    {.path = "/t.S/Keep",
+     .kind = GRPC_SERVER_STREAM,
+     .message = keep,
+     .ended = ended,
+     .draining = let_go},
     {.path = "/t.S/Bidi", .kind = GRPC_BIDI, .message = send_back, .half_closed = finish},
     {.path = NULL},
 };
@@ -174,6 +183,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         bytes_reset(&m.out);
     }
     bytes_deinit(&frames);
+    if (size % 2 == 0) { /* the server goes down with calls open */
+        hub_drain(&hub);
+        hub_flush(&hub);
+        loop_skip(l, 2000);
+    }
     hub_deinit(&hub);
     ASSERT(m.closed);
     loop_destroy(&l);

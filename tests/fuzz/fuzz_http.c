@@ -1,5 +1,5 @@
 /* Any bytes on a new connection: sniffing, HTTP/1.x, HTTP/2 framing. The input's first byte decides
- * in which pieces the rest arrives and how much the peer reads. */
+ * in which pieces the rest arrives, how much the peer reads, and whether the server goes down. */
 #include <stdlib.h>
 
 #include "base/mem.h"
@@ -83,7 +83,7 @@ static bool turn_end(void *loop_state)
 
 static void draining(struct h2_stream *s)
 {
-    (void)s;
+    h2_reset(s, NGHTTP2_CANCEL);
 }
 
 static const struct h2_handler handler = {
@@ -146,6 +146,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         bytes_reset(&m.out);
     }
     hub_flush(&hub);
+    if ((data[0] & 8) != 0) { /* the server goes down with this client connected */
+        hub_drain(&hub);
+        hub_flush(&hub);
+    }
     loop_skip(l, 10000);
     hub_flush(&hub);
     hub_deinit(&hub);
