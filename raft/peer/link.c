@@ -724,6 +724,9 @@ void link_step(struct link *l, const struct link_event *event, struct link_actio
     if (l->stopped) {
         struct raft_message *m = event->kind == LINK_EV_SEND ? event->message : NULL;
         raft_message_destroy(&m);
+        if (event->kind == LINK_EV_ATTACHED) {
+            act_close(out, event->conn);
+        }
         return;
     }
     on_event(l, event, out);

@@ -74,7 +74,8 @@ enum link_event_kind {
     LINK_EV_LOST,   /* conn, clean, reason: such a stream ended, or brought something unreadable */
     LINK_EV_POSTED, /* conn, outcome, reason: how LINK_POST or LINK_POST_SNAPSHOT went */
     LINK_EV_URLS,   /* n_urls: the other one has new addresses */
-    LINK_EV_STOP,   /* the other one was removed, or this member stops; nothing may follow */
+    LINK_EV_STOP,   /* the other one was removed, or this member stops. What follows
+                         has no effect; messages are freed, connections closed */
 };
 
 struct link_event {

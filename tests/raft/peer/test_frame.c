@@ -334,13 +334,42 @@ static void test_slow_giant(void **state)
     bytes_deinit(&out);
 }
 
+/* An entry larger than any usual append comes in pieces; its room is given back afterwards. */
+static void test_large(void **state)
+{
+    (void)state;
+    struct bytes in = {0};
+    struct bytes out = {0};
+    struct bytes data = {0};
+    struct peer_encoder e;
+    struct peer_decoder d;
+    memset(bytes_reserve(&data, 3u << 20), 'y', 3u << 20);
+    data.len = 3u << 20;
+    peer_encoder_init(&e, PEER_STREAM_APPEND, LOCAL, REMOTE);
+    encode(&e, append(3, 3, 7, 0), &in);
+    struct raft_message *m = append(3, 3, 7, 1);
+    buf_unref(&m->entries[0].data);
+    m->entries[0].data = buf_copy(bytes_slice(&data));
+    encode(&e, m, &in);
+    peer_encode_heartbeat(&e, &in);
+    peer_decoder_init(&d, PEER_STREAM_APPEND, REMOTE, LOCAL, false);
+    assert_int_equal(read_all(&d, bytes_slice(&in), 1, 65536, &out), OK);
+    assert_true(out.len > data.len);
+    assert_true(d.part.cap < 4096);
+    assert_string_equal(peer_stream_name(d.stream), "stream MsgApp v2");
+    peer_decoder_deinit(&d);
+    bytes_deinit(&data);
+    bytes_deinit(&in);
+    bytes_deinit(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_append_bytes), cmocka_unit_test(test_message_bytes),
         cmocka_unit_test(test_pieces),       cmocka_unit_test(test_cut),
         cmocka_unit_test(test_bad),          cmocka_unit_test(test_snapshot_head),
-        cmocka_unit_test(test_slow_giant),
+        cmocka_unit_test(test_slow_giant),   cmocka_unit_test(test_large),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
