@@ -278,19 +278,31 @@ class Snapshot(ServerCase):
             self.assertEqual(self.hash_kv(etcd, revision), self.hash_kv(self.server, revision))
         self.assertEqual(self.open_reads(), 0)
 
-    def stopped_client(self):
+    def stopped_client(self, name="file"):
         """An etcdctl that began to save and does nothing more: it takes what fits into the socket's buffers."""
-        if os.path.exists(self.path + ".part"):
-            os.unlink(self.path + ".part")
-        process = subprocess.Popen(["etcdctl", "--endpoints", self.server.endpoint, "snapshot", "save", self.path],
+        path = os.path.join(self.dir, name)
+        if os.path.exists(path + ".part"):
+            os.unlink(path + ".part")
+        process = subprocess.Popen(["etcdctl", "--endpoints", self.server.endpoint, "snapshot", "save", path],
                                    stderr=subprocess.DEVNULL, env={**os.environ, "ETCDCTL_API": "3"})
         deadline = time.monotonic() + 20
         while process.poll() is None and time.monotonic() < deadline:
-            if os.path.exists(self.path + ".part") and os.path.getsize(self.path + ".part") > 0:
+            if os.path.exists(path + ".part") and os.path.getsize(path + ".part") > 0:
                 break
             time.sleep(0.001)
         process.send_signal(signal.SIGSTOP)
         return process
+
+    def test_too_many_at_a_time(self):
+        self.fill(6000, 10000)  # so much that none of them has got everything when it is stopped
+        clients = [self.stopped_client(f"file{i}") for i in range(8)]
+        try:
+            self.assertEqual(self.open_reads(), 8)
+            self.assertIn("too many requests", self.ctl("snapshot", "save", self.path, code=5))
+        finally:
+            for process in clients:
+                process.kill()
+                process.wait()
 
     def test_the_server_stops_meanwhile(self):
         self.fill(2000, 10000)
