@@ -22,8 +22,9 @@
 
 #define ENGINE_STEP_KEYS 512u /* keys looked at under one hold of the lock */
 #define ENGINE_PINS_MAX 1024u /* stepped reads open at a time; more: ERR_TOO_MANY_REQUESTS */
-#define ENGINE_REPLY_BYTES_MAX                                                                     \
-    (1u << 30) /* of one encoded reply body; more: ERR_LIMIT, the entry is applied all the same */
+/* Of one encoded reply body; more: ERR_LIMIT, the entry is applied all the same. With its header it stays below the 256 MiB
+ * that a call may have unsent. */
+#define ENGINE_REPLY_BYTES_MAX (255u << 20)
 #define ENGINE_HASHES_MAX 10u /* compaction hashes remembered, as etcd */
 #define ENGINE_SCRATCH_FIRST (64u << 10)
 #define ENGINE_SCRATCH_MAX (512u << 20) /* a decoded entry larger than this is ERR_INVALID */
