@@ -23,6 +23,8 @@
 #define CLIENT_VERSION_MAX 15u            /* bytes of a client-api-version that is counted by its name; longer ones count as "unknown" */
 #define CLIENT_VERSIONS_MAX 16u           /* names counted apart; any more count as "unknown" */
 
+#define TXN_ELEMENTS_MAX 262144u          /* compares and ops of one txn before it is decoded; over: too many operations */
+
 struct etcd_loop {
     struct etcd_server *server;
     struct loop *loop;

@@ -327,34 +327,32 @@ static void txn_serve(struct grpc_call *c, void *message)
     }
 }
 
-/* No level of an encoded txn has more compares or ops than one may have. Asked before decoding, since two bytes of request become a hundred in
- * memory. The recursion ends where engine_txn_depth_fits has looked. */
-static bool txn_width_fits(struct slice txn, uint32_t ops_max)
+/* Compares and ops of an encoded txn, at all levels. Asked before decoding, since two bytes of request become a hundred in memory; what
+ * a valid txn may have fits into a request only below TXN_ELEMENTS_MAX. The recursion ends where engine_txn_depth_fits has looked. */
+static size_t txn_elements(struct slice txn)
 {
     enum { COMPARE = 1, SUCCESS = 2, FAILURE = 3, REQUEST_TXN = 4 };
-    uint32_t n[FAILURE + 1] = {0};
+    size_t n = 0;
     struct wire_field f;
     while (wire_next(&txn, &f) == OK) {
         if (f.type != WIRE_LEN || f.number < COMPARE || f.number > FAILURE) {
             continue;
         }
-        if (++n[f.number] > ops_max) {
-            return false;
-        }
+        n++;
         struct wire_field op;
         while (f.number != COMPARE && wire_next(&f.bytes, &op) == OK) {
-            if (op.type == WIRE_LEN && op.number == REQUEST_TXN && !txn_width_fits(op.bytes, ops_max)) {
-                return false;
+            if (op.type == WIRE_LEN && op.number == REQUEST_TXN) {
+                n += txn_elements(op.bytes);
             }
         }
     }
-    return true;
+    return n;
 }
 
 static void on_txn(struct grpc_call *c, struct slice bytes)
 {
     struct etcd_server *s = server_of(c);
-    if (!engine_txn_depth_fits(bytes) || !txn_width_fits(bytes, s->cfg.max_txn_ops)) {
+    if (!engine_txn_depth_fits(bytes) || txn_elements(bytes) > TXN_ELEMENTS_MAX) {
         status_finish(c, ERR_TOO_MANY_OPS);
         return;
     }

@@ -312,6 +312,9 @@ class KeyValue(BadInput):
                     ("a key twice", t, put_ops(1) * 2, (INVALID, "etcdserver: duplicate key given in txn request")),
                     ("129 puts", t, put_ops(129), TOO_MANY_OPS), ("129 puts, else", t, put_ops(129, 3), TOO_MANY_OPS),
                     ("129 compares", t, field(1, field(3, "k")) * 129, TOO_MANY_OPS),
+                    # Checks go level by level: what is wrong at the top is said before what is wrong below it.
+                    ("a compare of nothing above 129 puts", t, field(1, b"") + field(2, field(4, put_ops(129))), EMPTY_KEY),
+                    ("129 puts below", t, field(2, field(4, put_ops(129))), TOO_MANY_OPS),
                     ("a million compares", t, field(1, b"") * 1000000, TOO_MANY_OPS),
                     ("a million ops", t, field(2, b"") * 1000000, TOO_MANY_OPS),
                     ("a million compares, nested", t, field(2, field(4, field(1, b"") * 1000000)), TOO_MANY_OPS),
