@@ -60,6 +60,20 @@
     X(ERR_LEADER_CHANGED, "leader changed")                                                        \
     X(ERR_TIMEOUT, "request timed out")                                                            \
     X(ERR_STOPPED, "server stopped")                                                               \
+    X(ERR_MEMBER_EXISTS, "member id exists already")                                               \
+    X(ERR_PEER_URL_EXISTS, "peer URL exists already")                                              \
+    X(ERR_NOT_ENOUGH_STARTED, "not enough started members")                                        \
+    X(ERR_UNHEALTHY, "unhealthy cluster")                                                          \
+    X(ERR_NOT_LEARNER_MEMBER, "member is not a learner")                                           \
+    X(ERR_LEARNER_NOT_READY, "learner is behind the leader")                                       \
+    X(ERR_TOO_MANY_LEARNERS, "too many learners")                                                  \
+    X(ERR_LEARNER, "not served by a learner")                                                      \
+    X(ERR_BAD_TRANSFEREE, "bad leader transferee")                                                 \
+    X(ERR_TIMEOUT_LEADER, "request timed out, the leader had failed")                              \
+    X(ERR_TIMEOUT_CONN, "request timed out, the connection was lost")                              \
+    X(ERR_TIMEOUT_APPLIED, "request timed out, applying took too long")                            \
+    X(ERR_TIMEOUT_TRANSFER, "leader transfer took too long")                                       \
+    X(ERR_NOT_PRIMARY, "leadership not confirmed")                                                 \
     X(ERR_CORRUPT_CLUSTER, "corrupt cluster")
 
 enum err {

@@ -188,6 +188,24 @@ struct member_info {
 };
 /* All members by ascending id, as one allocation to be released with free(). */
 struct member_info *engine_members(const struct engine *e, size_t *n);
+/* Was a member with this id removed at some time? */
+bool engine_member_removed(const struct engine *e, uint64_t id);
+/* Configuration changes may add learners up to this number; over: ERR_TOO_MANY_LEARNERS. [member], before the first apply. 0: no bound, as before the call. */
+void engine_set_max_learners(struct engine *e, uint32_t n);
+
+/* raftpb.ConfState as of the applied index, each list ascending. */
+#define ENGINE_CONF_MAX 64u
+struct engine_conf {
+    uint64_t voters[ENGINE_CONF_MAX], learners[ENGINE_CONF_MAX], voters_outgoing[ENGINE_CONF_MAX], learners_next[ENGINE_CONF_MAX];
+    size_t n_voters, n_learners, n_voters_outgoing, n_learners_next;
+    bool auto_leave;
+};
+void engine_conf(const struct engine *e, struct engine_conf *out); /* [member], or before the first apply */
+/* --force-new-cluster: every member but `self` is removed from rows and configuration, `self` is a voter (with these peer URLs if it was not listed). Written with the
+ * next flush. [member], before the first turn. */
+void engine_force_new_cluster(struct engine *e, uint64_t self, const char *const *peer_urls);
+/* The downgrade job: enabled, and its target version into `target` of at least 16 bytes. */
+bool engine_downgrade(const struct engine *e, char *target);
 /* Voters and learners (ascending ids) of the configuration as of the applied index; arrays of n_max. [member], at start */
 void engine_conf_voters(const struct engine *e, uint64_t *voters, size_t *n_voters, uint64_t *learners, size_t *n_learners, size_t n_max);
 /* "3.7.0", or "" while undecided; into `out` of at least 16 bytes. */
@@ -207,6 +225,7 @@ struct snapshot_info {
     uint64_t bytes; /* of the file */
     uint64_t index; /* applied: consistent_index */
     uint64_t term;
+    struct engine_conf conf; /* as of that index */
 };
 /* Walks the store once, to find the size. The engine outlives the snapshot. Errors: ERR_TOO_MANY_REQUESTS, ERR_CORRUPT, ERR_IO. */
 MUST_CHECK enum err engine_snapshot_open(struct engine *e, struct engine_snapshot **out, struct snapshot_info *info, struct err_ctx *ec);

@@ -82,6 +82,9 @@ void watch_resume(struct watch_hub *h, struct watcher *w);
 
 /* A batch from the feed; revisions arrive in order, each exactly once. Takes the reference. */
 void watch_hub_feed(struct watch_hub *h, struct event_batch *b);
+/* The engine's state was replaced by a snapshot (engine_adopt): the feed goes on behind `revision`. Live watchers go back to catching up from where they
+ * are; batches at or below `revision` that arrive later are dropped. */
+void watch_hub_restored(struct watch_hub *h, int64_t revision);
 /* One slice of history for those who catch up. true: more to do (call again next turn). */
 bool watch_hub_step(struct watch_hub *h);
 

@@ -6,6 +6,7 @@
 #define RAFT_MEMBER_LIMITS_H
 
 #define MEMBER_INBOX_MAX 262144u        /* ops handed over and not yet seen by the member loop; full: ERR_TOO_MANY_REQUESTS */
+#define MEMBER_MESSAGES_MAX 8192u       /* from other members, not yet seen by the member loop; more are dropped, as etcd (4096 a link) */
 #define MEMBER_APPLY_LAG_MAX 5000u      /* committed, not applied entries; over: ERR_TOO_MANY_REQUESTS, as etcd */
 #define MEMBER_LOG_INFLIGHT_MAX 64u     /* appends at the log thread; full: raft's actions wait */
 #define MEMBER_UNCOMMITTED_BYTES_MAX 268435456u /* proposed, not yet applied; over: ERR_TOO_MANY_REQUESTS */

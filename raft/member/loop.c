@@ -622,9 +622,20 @@ static void take_op(struct member *m, struct member_op *op)
             op_list_add(&m->compaction_waits, op);
         }
         return;
+    case MEMBER_CHANGE:
+    case MEMBER_TRANSFER:
+    case MEMBER_WAIT_APPLIED:
+    case MEMBER_CONFIRM_LEADER:
+    case MEMBER_INSTALL:
+        member_complete(m, op, ERR_UNSUPPORTED);
+        return;
     case MEMBER_NEWS_LOG:
     case MEMBER_NEWS_STORED:
     case MEMBER_NEWS_COMPACTED:
+    case MEMBER_NEWS_INSTALLED:
+    case MEMBER_NEWS_MESSAGE:
+    case MEMBER_NEWS_LINK:
+    case MEMBER_NEWS_VERSIONS:
         break;
     }
     UNREACHABLE();
@@ -673,8 +684,18 @@ static void take_inbox(struct member *m, struct qnode *node)
         case MEMBER_FLUSH:
         case MEMBER_DEFRAG:
         case MEMBER_COMPACTED:
+        case MEMBER_CHANGE:
+        case MEMBER_TRANSFER:
+        case MEMBER_WAIT_APPLIED:
+        case MEMBER_CONFIRM_LEADER:
+        case MEMBER_INSTALL:
             take_op(m, CONTAINER_OF(node, struct member_op, node));
             break;
+        case MEMBER_NEWS_INSTALLED:
+        case MEMBER_NEWS_MESSAGE:
+        case MEMBER_NEWS_LINK:
+        case MEMBER_NEWS_VERSIONS:
+            UNREACHABLE();
         }
         node = next;
     }

@@ -21,8 +21,11 @@
 #include "base/metrics.h"
 #include "base/queue.h"
 #include "base/vfs.h"
+#include "engine/bolt.h"
 #include "engine/engine.h"
+#include "engine/install.h"
 #include "engine/watch.h"
+#include "raft/member/transport.h"
 
 struct member; /* opaque */
 
@@ -36,6 +39,8 @@ struct member_port {
     void (*answered)(void *arg, struct member_op *first, struct member_op *last, size_t n);
     /* The revisions of one turn, in order; the array is borrowed for the call, the references are the callee's. */
     void (*changed)(void *arg, struct event_batch *const *batches, size_t n);
+    /* A snapshot has taken the place of all state: the feed goes on behind `revision` (watch_hub_restored). Comes before later changes. May be NULL. */
+    void (*restored)(void *arg, int64_t revision);
     void *arg;
     /* Private to the member loop: answers of this turn. Zero-initialise. */
     struct member_op *first, *last;
@@ -51,9 +56,28 @@ enum member_op_kind {
     MEMBER_FLUSH,      /* answered once everything applied so far is durable in the store */
     MEMBER_DEFRAG,     /* answered when the store's file has been rewritten */
     MEMBER_COMPACTED,  /* answered when physical compaction has reached `revision` */
-    MEMBER_NEWS_LOG,   /* private, and so are those that follow: news from the member's own threads */
+    MEMBER_CHANGE,     /* change the membership by `change`; answered when applied here, or refused (etcd-server.md 3.8) */
+    MEMBER_TRANSFER,   /* hand leadership to `target`; answered when it leads; ERR_NOT_LEADER, ERR_BAD_TRANSFEREE, ERR_TIMEOUT */
+    MEMBER_WAIT_APPLIED, /* answered once everything that is committed now is applied; ERR_TIMEOUT_APPLIED after a second */
+    MEMBER_CONFIRM_LEADER, /* answered once it is sure that this member still led when the op was submitted; ERR_NOT_LEADER, ERR_NOT_PRIMARY */
+    MEMBER_INSTALL,    /* a snapshot from the leader: `message` and `staged`; answered when it is installed and durable, or not needed */
+    MEMBER_NEWS_LOG,   /* private, and so are those that follow: news from the member's own threads and links */
     MEMBER_NEWS_STORED,
-    MEMBER_NEWS_COMPACTED
+    MEMBER_NEWS_COMPACTED,
+    MEMBER_NEWS_INSTALLED,
+    MEMBER_NEWS_MESSAGE,
+    MEMBER_NEWS_LINK,
+    MEMBER_NEWS_VERSIONS
+};
+
+enum member_change_kind { MEMBER_ADD, MEMBER_ADD_LEARNER, MEMBER_REMOVE, MEMBER_UPDATE, MEMBER_PROMOTE };
+
+/* One change of membership. PROMOTE only on the leader: ERR_NOT_LEADER. Errors: ERR_NOT_ENOUGH_STARTED, ERR_UNHEALTHY (strict checks), ERR_LEARNER_NOT_READY,
+ * and from applying: ERR_MEMBER_NOT_FOUND, ERR_MEMBER_EXISTS, ERR_PEER_URL_EXISTS, ERR_NOT_LEARNER_MEMBER, ERR_TOO_MANY_LEARNERS. */
+struct member_change {
+    enum member_change_kind kind;
+    uint64_t id;                  /* of a new member: computed by the caller (etcd-server.md 2.2) */
+    const char *const *peer_urls; /* ADD, ADD_LEARNER, UPDATE; NULL-terminated, sorted; borrowed until the answer */
 };
 
 /* One op. Embedded in the caller's request; zero-initialise, fill the first block. The memory stays the caller's, must live
@@ -67,6 +91,10 @@ struct member_op {
     uint64_t request_id;    /* PROPOSE: the RequestHeader.ID inside data */
     bool (*call)(struct member *m, struct member_op *op); /* CALL */
     int64_t revision;       /* COMPACTED */
+    const struct member_change *change; /* CHANGE; borrowed until the answer */
+    uint64_t target;                    /* TRANSFER */
+    struct raft_message *message;       /* INSTALL: a MsgSnap; taken on submit */
+    struct staged *staged;              /* INSTALL: from member_stage; taken on submit */
 
     /* Set by the member before the answer. */
     enum err err;
@@ -91,8 +119,13 @@ struct member_config {
     uint64_t cluster_id, member_id;
     const char *name;
     const char *const *client_urls; /* advertised; published through the log */
-    const struct member_peer *initial; /* the cluster's first members by ascending id; used when there is no log yet */
+    /* By ascending id; used when there is no log yet. The cluster's founders, or, when `joining`, its present members: then the log
+     * begins empty and everything comes from the leader. */
+    const struct member_peer *initial;
     size_t n_initial;
+    bool joining;
+    bool force_new_cluster; /* once, on a log that exists: drop what is not committed, and every member but this one */
+    const char *const *own_peer_urls; /* for force_new_cluster when the member is not in its own list */
 
     struct vfs *vfs;
     const struct clock *clock;
@@ -102,6 +135,8 @@ struct member_config {
     uint64_t segment_bytes;
     bool no_sync;
     struct backend *backend; /* taken */
+    const struct store_place *place; /* where snapshots from the leader are built and put; NULL: none can be installed */
+    const struct member_transport *transport; /* borrowed until member_close; NULL: this member is alone */
 
     uint32_t heartbeat_ms;
     uint32_t election_ms;
@@ -110,18 +145,27 @@ struct member_config {
     int64_t quota_bytes;       /* > 0 */
     uint32_t compaction_batch_limit;
     uint32_t max_request_bytes;
+    uint32_t max_learners;    /* etcd's --max-learners */
+    bool strict_reconfig;     /* etcd's --strict-reconfig-check */
+    bool fast_forward;        /* etcd's --initial-election-tick-advance */
+    const char *version;      /* "3.7.1": what this member tells others that it is */
 
     struct member_port *const *ports; /* NULL-terminated; changed goes to every one of them */
     /* The durability path failed for good: log or store. The process must end (and restart from disk). Runs on any of the member's threads. */
     void (*failed)(void *arg, enum err e, const char *what);
     /* First time this member has published itself through the log: clients may be served. Member loop. */
     void (*ready)(void *arg);
+    /* This member was removed from the cluster for good: by an entry that it applied, or by another member's word. Once. Member loop. May be NULL. */
+    void (*removed)(void *arg);
     void *arg;
 };
 
 /* Open log and store, recover, check them against each other. Errors: ERR_LOCKED, ERR_FOREIGN, ERR_CORRUPT, ERR_IO with the story in `ec`. */
 MUST_CHECK enum err member_open(const struct member_config *cfg, struct member **out, struct err_ctx *ec);
 void member_start(struct member *m);
+/* Before a planned stop, on any thread but the member's: if this member leads others, let the voter whose link has been active longest lead, and wait for
+ * it, `timeout_ms` at most. The transport must still run. ERR_UNHEALTHY: nobody to hand over to; ERR_TIMEOUT. */
+enum err member_hand_over(struct member *m, uint64_t timeout_ms);
 /* Refuse new ops (ERR_STOPPED), answer those that wait, write what is applied to the store, stop the threads. */
 void member_stop(struct member *m);
 void member_close(struct member **m);
@@ -135,6 +179,33 @@ uint64_t member_next_request_id(struct member *m);
 /* A linearizable read may be served right now from local state: this is the only voter, it leads, and nobody can know of more than is applied. */
 bool member_read_is_current(const struct member *m);
 
+/* --- from the links [any] ------------------------------------------------------------------------------------------ */
+
+/* A message from another member that passed the checks of raft/peer/headers.h, taken. Dropped when MEMBER_MESSAGES_MAX wait, as etcd does. Never a MsgSnap
+ * (that is MEMBER_INSTALL). */
+void member_receive(struct member *m, struct raft_message *message);
+
+enum link_news {
+    LINK_NEWS_UNREACHABLE,        /* raft_report_unreachable */
+    LINK_NEWS_SNAPSHOT_DELIVERED, /* raft_report_snapshot */
+    LINK_NEWS_SNAPSHOT_FAILED,
+    LINK_NEWS_GONE,   /* its process is gone (raft/peer/link.h, LINK_GONE) */
+    LINK_NEWS_ACTIVE, /* it is there (again) */
+    LINK_NEWS_REMOVED /* it says that this member was removed */
+};
+void member_link_news(struct member *m, uint64_t id, enum link_news news);
+/* The answer to ask_versions: the lowest version among all other members ("3.6.0"); "" when one of them could not be asked. Copied. */
+void member_versions(struct member *m, const char *lowest);
+
+/* Who is to be linked to: the members as applied, or, before anything was applied, the configuration's. As engine_members: one allocation for free(). */
+struct member_info *member_peers(struct member *m, size_t *n);
+/* Check a received database and build a store beside the one in use from it. Long: from a worker thread. `message` is its MsgSnap. ERR_BUSY: one is
+ * under way; ERR_CORRUPT: damaged, or not of the index that the message names; ERR_IO, ERR_NO_DISK. */
+MUST_CHECK enum err member_stage(struct member *m, const struct bolt_source *src, const struct raft_message *message, struct staged **out, struct err_ctx *ec);
+void member_stage_discard(struct member *m, struct staged **s);
+
+/* --- looking at it [any] ------------------------------------------------------------------------------------------- */
+
 struct member_status {
     uint64_t leader; /* 0: none */
     uint64_t term;   /* of the last applied entry, as reply headers carry it */
@@ -142,6 +213,7 @@ struct member_status {
     uint64_t applied_index;
     bool is_leader;
     bool is_learner;
+    uint64_t no_leader_since_ms; /* on the member's clock; 0: there is one */
 };
 struct member_status member_status(const struct member *m);
 uint64_t member_id(const struct member *m);

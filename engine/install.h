@@ -1,0 +1,51 @@
+/* install.h - a snapshot that came from elsewhere takes the place of all state.
+ *
+ * What        Two steps. Staging, slow, beside a running engine: a bbolt file is checked, copied record by record into a fresh
+ *             backend, and an engine is opened on that. Installing, quick: one rename puts the new store in the place of the
+ *             old one, and engine_adopt swaps what is in memory.
+ * Callers     raft/member (stage, install, adopt), tests/sim (with stores in memory).
+ * Thread      stage on a worker; install on the store thread with no write under way; adopt on the member loop.
+ * Crash       Before the rename the old store is whole; after it the new one. The new store says in its own bucket that the log has to begin
+ *             behind its index (engine_installed); the row goes with the first commit after engine_log_follows.
+ */
+#ifndef ENGINE_INSTALL_H
+#define ENGINE_INSTALL_H
+
+#include "engine/bolt.h"
+#include "engine/engine.h"
+
+/* Where stores lie. LMDB: a folder (store_place_lmdb). In memory: tests. */
+struct store_place {
+    /* A fresh, empty backend beside the one in use; leftovers of an earlier one are removed. */
+    enum err (*stage)(const struct store_place *p, struct backend **out, struct err_ctx *ec);
+    /* What `staged` has committed durably takes the place of the store in use. The old backend stays readable until it is closed. */
+    enum err (*install)(const struct store_place *p, struct backend *staged, struct err_ctx *ec);
+    /* Close it and remove its files. */
+    void (*discard)(const struct store_place *p, struct backend **staged);
+    void *arg;
+};
+/* Over the folder that backend_lmdb_open got. `dir` is borrowed. */
+struct store_place store_place_lmdb(const char *dir, uint64_t map_bytes, bool no_sync);
+
+struct staged; /* opaque: a store that is built and not yet in use, and an engine over it */
+
+/* Check `src` (bolt_check, every record readable, consistent index and confState present) and build. `cfg` is the running engine's, its
+ * backend is not looked at. Gauges in cfg->metrics are left alone until adopt. Errors: ERR_CORRUPT, with the reason; ERR_IO, ERR_NO_DISK. */
+MUST_CHECK enum err engine_stage(const struct engine_config *cfg, const struct store_place *place, const struct bolt_source *src, struct staged **out,
+                                 struct err_ctx *ec);
+uint64_t staged_index(const struct staged *s); /* applied */
+uint64_t staged_term(const struct staged *s);
+void staged_discard(struct staged **s); /* also after an install that failed */
+
+/* Put it in the place of the store in use. [store] */
+MUST_CHECK enum err staged_install(struct staged *s, struct err_ctx *ec);
+/* All of `e` is what was staged, from now on; *s is gone. Open stepped reads of the old state end with ERR_LEADER_CHANGED at their next step; the old backend is
+ * closed when the last of them is. Leases start again as after a restart (demoted). No events.changed is made: the shell tells the watch hubs. [member] */
+void engine_adopt(struct engine *e, struct staged **s);
+
+/* The store was installed from a snapshot of (*index, *term) and the log did not follow yet: it has to begin behind that index. false: no such thing. */
+bool engine_installed(const struct engine *e, uint64_t *index, uint64_t *term);
+/* The log follows durably: forget the fact with the next commit. [member] */
+void engine_log_follows(struct engine *e);
+
+#endif
