@@ -9,6 +9,7 @@
 #define API_ETCD_SERVER_H
 
 #include "api/grpc/server.h"
+#include "api/peer/transport.h"
 #include "raft/member/member.h"
 
 #define ETCD_VERSION "3.7.1"         /* the API that is spoken: Status, /version */
@@ -31,11 +32,16 @@ struct etcd_server_config {
 struct etcd_server *etcd_server_create(const struct etcd_server_config *cfg, struct loop *const *loops, unsigned n_loops);
 struct member_port *const *etcd_server_ports(struct etcd_server *s); /* NULL-terminated, one per loop */
 void etcd_server_attach(struct etcd_server *s, struct member *m);    /* opened, not started; before loops run */
+/* The way to the other members, before loops run. Never called: this member is alone, and whatever would be asked of another fails as if that
+ * were unknown. */
+void etcd_server_attach_peers(struct etcd_server *s, struct peer_transport *t);
 void etcd_server_destroy(struct etcd_server **s);                     /* loops have ended, member is stopped and not yet closed */
 
 /* For grpc_server_config: the method tables, what every call passes first, and the handler of plain HTTP requests. */
 bool etcd_server_admit(void *server, struct grpc_call *c);
 const struct grpc_method *const *etcd_server_tables(struct etcd_server *s);
 struct http_handler etcd_server_http(struct etcd_server *s);
+/* What members ask each other beside raft's own traffic (peer_transport_config.other): runs on the peer loop. */
+struct http_handler etcd_server_peer_http(struct etcd_server *s);
 
 #endif
