@@ -74,7 +74,27 @@
     X(ERR_TIMEOUT_APPLIED, "request timed out, applying took too long")                            \
     X(ERR_TIMEOUT_TRANSFER, "leader transfer took too long")                                       \
     X(ERR_NOT_PRIMARY, "leadership not confirmed")                                                 \
-    X(ERR_CORRUPT_CLUSTER, "corrupt cluster")
+    X(ERR_CORRUPT_CLUSTER, "corrupt cluster")                                                      \
+    X(ERR_ROOT_USER_MISSING, "root user does not exist")                                           \
+    X(ERR_ROOT_ROLE_MISSING, "root user does not have root role")                                  \
+    X(ERR_USER_EXISTS, "user name exists already")                                                 \
+    X(ERR_USER_EMPTY, "user name is empty")                                                        \
+    X(ERR_USER_NOT_FOUND, "user name not found")                                                   \
+    X(ERR_ROLE_EXISTS, "role name exists already")                                                 \
+    X(ERR_ROLE_NOT_FOUND, "role name not found")                                                   \
+    X(ERR_ROLE_EMPTY, "role name is empty")                                                        \
+    X(ERR_AUTH_FAILED, "invalid user ID or password")                                              \
+    X(ERR_PERMISSION_NOT_GIVEN, "permission not given")                                            \
+    X(ERR_PERMISSION_DENIED, "permission denied")                                                  \
+    X(ERR_ROLE_NOT_GRANTED, "role is not granted to the user")                                     \
+    X(ERR_PERMISSION_NOT_GRANTED, "permission is not granted to the role")                         \
+    X(ERR_AUTH_NOT_ENABLED, "authentication is not enabled")                                       \
+    X(ERR_AUTH_TOKEN, "invalid auth token")                                                        \
+    X(ERR_AUTH_MANAGEMENT, "invalid auth management")                                              \
+    X(ERR_AUTH_OLD_REVISION, "revision in header is old")                                          \
+    X(ERR_NO_PASSWORD_USER, "password was given for no password user")                             \
+    X(ERR_PASSWORD_LENGTH, "password is longer than 72 bytes")                                     \
+    X(ERR_AUTH_VERIFY_ONLY, "token signing attempted with verify-only key")
 
 enum err {
 #define ERR_ENUM(name, text) name,
