@@ -15,6 +15,7 @@
 
 #define LEASE_GRANT_COST 64
 #define TXN_FIELD 6u /* of InternalRaftRequest */
+#define OLD_REQUEST_FIELD 2u
 
 enum {
     PUT_PREV_KV = 2,
@@ -307,6 +308,22 @@ static enum err dispatch(struct entry *x, const Etcdserverpb__InternalRaftReques
     return OK;
 }
 
+/* A request of etcd's v2 API, within ours. The decoder keeps the field it does not know. */
+static bool wrapped_old_request(const Etcdserverpb__InternalRaftRequest *r, struct slice *out)
+{
+    for (size_t i = 0; i < r->base.n_unknown_fields; i++) {
+        const ProtobufCMessageUnknownField *f = &r->base.unknown_fields[i];
+        struct slice rest = slice_of(f->data, f->len);
+        uint64_t len = 0;
+        if (f->tag == OLD_REQUEST_FIELD && wire_take_varint(&rest, &len) == OK &&
+            len == rest.len) {
+            *out = rest;
+            return true;
+        }
+    }
+    return false;
+}
+
 static enum err apply_request(struct entry *x, struct slice data)
 {
     if (!depth_fits(data)) {
@@ -317,10 +334,16 @@ static enum err apply_request(struct entry *x, struct slice data)
     Etcdserverpb__InternalRaftRequest *r =
         etcdserverpb__internal_raft_request__unpack(&a, data.len, data.data);
     if (r == NULL) {
-        x->out->err = ERR_INVALID;
+        /* Etcd up to 3.5 writes requests of its v2 API as they are. They never decode as ours. */
+        x->out->err = membership_apply_old(x->e, data, &x->out->request_id);
         return OK;
     }
     x->out->request_id = r->header != NULL && r->header->id != 0 ? r->header->id : r->id;
+    struct slice old;
+    if (wrapped_old_request(r, &old)) {
+        x->out->err = membership_apply_old(x->e, old, &x->out->request_id);
+        return OK;
+    }
     x->out->err = blocked(x->e, r);
     return x->out->err == OK ? dispatch(x, r) : OK;
 }
@@ -354,6 +377,16 @@ static struct event_batch *take_changes(struct engine *e)
     memcpy(b->changes, e->changes, e->n_changes * sizeof(b->changes[0]));
     e->n_changes = 0;
     return b;
+}
+
+void engine_pend_rows(struct engine *e)
+{
+    size_t bytes = e->entry_rows.bytes + ENTRY_OVERHEAD_BYTES;
+    lock_write(e);
+    rows_move(&e->rows, &e->entry_rows);
+    e->unsealed_bytes += bytes;
+    atomic_fetch_add_explicit(&e->pending_bytes, bytes, memory_order_relaxed);
+    unlock(e);
 }
 
 static void publish(struct engine *e, uint64_t index, uint64_t term)

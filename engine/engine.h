@@ -74,7 +74,7 @@ void engine_close(struct engine **e); /* no thread uses it any more; does not fl
 /* The answer to one entry, for whoever proposed it. */
 struct apply_result {
     enum err err;
-    uint64_t request_id;     /* RequestHeader.ID of the entry; 0 when it has none */
+    uint64_t request_id;     /* RequestHeader.ID of the entry, or the ID of a ConfChange; 0 when it has none */
     int64_t revision;        /* of the reply's header: live revision after the entry */
     struct buf *body;        /* the reply's fields behind its header, encoded (Put: prev_kv; Txn: succeeded, responses; LeaseGrant: ID, TTL;
                               * Alarm: alarms); NULL when there are none or no answer was wanted. Owned by the caller. */
@@ -85,8 +85,8 @@ struct apply_result {
 /* Apply the entry at `index`, which is applied index + 1 (an entry at or below the applied index is skipped without effect and gives OK
  * with request_id 0). `data` is an InternalRaftRequest (entry type 0; empty at the start of a term) or a raftpb.ConfChange / ConfChangeV2 (types 1 and
  * 2: membership rows and confState). Undecodable data changes nothing but the applied index (ERR_INVALID in the result).
- * A change of membership that cannot be made (ERR_EXISTS: id or peer URL in use; ERR_MEMBER_NOT_FOUND: unknown or removed
- * before; ERR_INVALID) leaves rows and confState as they were: raft must take it for no change.
+ * A change of membership that cannot be made (ERR_MEMBER_EXISTS, id in use; ERR_PEER_URL_EXISTS; ERR_MEMBER_NOT_FOUND, unknown or removed
+ * before; ERR_NOT_LEARNER_MEMBER; ERR_TOO_MANY_LEARNERS; ERR_INVALID) leaves rows and confState as they were: raft must take it for no change.
  * When a record that decides what the entry does cannot be read (ERR_CORRUPT, ERR_IO), nothing happens, the applied index
  * included, events.failed is called on this thread, and no later entry is applied. */
 void engine_apply(struct engine *e, uint64_t index, uint64_t term, uint32_t type, struct slice data, bool want_reply,

@@ -130,6 +130,8 @@ struct engine {
     struct alarm alarms[ENGINE_ALARMS_MAX]; /* by type, then id */
     size_t n_alarms;
     char cluster_version[ENGINE_VERSION_BYTES];
+    bool downgrading;
+    char downgrade_target[ENGINE_VERSION_BYTES];
 
     /* Any thread. */
     struct pins pins;
@@ -157,7 +159,8 @@ struct engine {
     size_t changes_cap;
     int64_t index_target; /* compaction of the index, begun last */
     bool index_compacting;
-    bool halted; /* an entry could not be applied: nothing more will be */
+    uint32_t learners_max; /* 0: no bound */
+    bool halted;           /* an entry could not be applied: nothing more will be */
 
     /* Store thread only. */
     bool store_failed;
@@ -233,6 +236,10 @@ bool pins_add(struct pins *p, struct pin *pin, int64_t revision, uint64_t now_ms
 void pins_remove(struct pins *p, struct pin *pin);
 /* No live pin below `revision` is left; pins older than ENGINE_PIN_MS_MAX lose their hold. */
 bool pins_clear(struct pins *p, int64_t revision, uint64_t now_ms);
+
+/* --- apply.c [member] --- */
+/* The rows gathered outside an entry go with the next flush. */
+void engine_pend_rows(struct engine *e);
 
 /* --- engine_restore.c --- */
 MUST_CHECK enum err engine_restore(struct engine *e, struct err_ctx *ec);

@@ -155,6 +155,9 @@ static enum err restore_row(struct engine *e, enum bucket b, struct slice key, s
     if (b == BUCKET_CLUSTER && slice_eq(key, slice_str(ROW_CLUSTER_VERSION))) {
         return membership_restore_version(e, value);
     }
+    if (b == BUCKET_CLUSTER && slice_eq(key, slice_str(ROW_DOWNGRADE))) {
+        return membership_restore_downgrade(e, value);
+    }
     return OK;
 }
 

@@ -24,16 +24,6 @@ static struct member_info *find(struct members *m, uint64_t id)
     return i < m->n && m->v[i].id == id ? &m->v[i] : NULL;
 }
 
-static bool was_removed(const struct members *m, uint64_t id)
-{
-    for (size_t i = 0; i < m->n_removed; i++) {
-        if (m->removed[i] == id) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static void free_urls(char **urls)
 {
     for (size_t i = 0; urls != NULL && urls[i] != NULL; i++) {
@@ -106,8 +96,10 @@ static void insert(struct engine *e, struct member_info m)
 static void add_removed(struct engine *e, uint64_t id)
 {
     struct members *all = &e->members;
+    lock_write(e);
     all->removed = xrealloc(all->removed, (all->n_removed + 1) * sizeof(*all->removed));
     all->removed[all->n_removed++] = id;
+    unlock(e);
 }
 
 /* --- rows
@@ -176,23 +168,37 @@ static enum err check_urls(const struct engine *e, const struct member_json *j, 
 {
     for (size_t i = 0; i < j->n_peer_urls; i++) {
         if (url_in_use(e, (const char *)j->text.data + j->peer_urls[i], but)) {
-            return ERR_EXISTS;
+            return ERR_PEER_URL_EXISTS;
         }
     }
     return OK;
 }
 
-static enum err add_member(struct engine *e, uint64_t id, const struct member_json *j)
+static size_t count_learners(const struct members *m)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < m->n; i++) {
+        n += m->v[i].is_learner;
+    }
+    return n;
+}
+
+/* In etcd's order, because all members must refuse for the same reason. */
+static enum err add_member(struct engine *e, int type, uint64_t id, const struct member_json *j)
 {
     if (find(&e->members, id) != NULL) {
-        return ERR_EXISTS;
-    }
-    if (e->members.n >= MEMBERS_MAX) {
-        return ERR_LIMIT;
+        return ERR_MEMBER_EXISTS;
     }
     enum err err = check_urls(e, j, 0);
     if (err != OK) {
         return err;
+    }
+    bool learner = j->is_learner && type == RAFTPB__CONF_CHANGE_TYPE__ConfChangeAddLearnerNode;
+    if (learner && e->learners_max > 0 && count_learners(&e->members) >= e->learners_max) {
+        return ERR_TOO_MANY_LEARNERS;
+    }
+    if (e->members.n >= MEMBERS_MAX) {
+        return ERR_LIMIT;
     }
     insert(e, member_of_json(id, j));
     save(e, find(&e->members, id));
@@ -206,7 +212,7 @@ static enum err promote_member(struct engine *e, uint64_t id)
         return ERR_MEMBER_NOT_FOUND;
     }
     if (!m->is_learner) {
-        return ERR_INVALID;
+        return ERR_NOT_LEARNER_MEMBER;
     }
     lock_write(e);
     m->is_learner = false;
@@ -258,7 +264,7 @@ static enum err remove_member(struct engine *e, uint64_t id)
 /* The rows of one change; raft's configuration is the caller's. */
 static enum err change_member(struct engine *e, int type, uint64_t id, struct slice context)
 {
-    if (was_removed(&e->members, id)) {
+    if (membership_was_removed(&e->members, id)) {
         return ERR_MEMBER_NOT_FOUND;
     }
     if (type == RAFTPB__CONF_CHANGE_TYPE__ConfChangeRemoveNode) {
@@ -270,7 +276,7 @@ static enum err change_member(struct engine *e, int type, uint64_t id, struct sl
         switch (type) {
         case RAFTPB__CONF_CHANGE_TYPE__ConfChangeAddNode:
         case RAFTPB__CONF_CHANGE_TYPE__ConfChangeAddLearnerNode:
-            err = j.is_promote ? promote_member(e, id) : add_member(e, id, &j);
+            err = j.is_promote ? promote_member(e, id) : add_member(e, type, id, &j);
             break;
         case RAFTPB__CONF_CHANGE_TYPE__ConfChangeUpdateNode:
             err = update_member(e, id, &j);
@@ -410,9 +416,21 @@ enum err membership_set_version(struct engine *e, const char *version)
     return err;
 }
 
+static void note_downgrade(struct engine *e, bool enabled, const char *target)
+{
+    size_t n = enabled ? strlen(target) : 0;
+    n = n < ENGINE_VERSION_BYTES ? n : ENGINE_VERSION_BYTES - 1;
+    lock_write(e);
+    e->downgrading = enabled;
+    memcpy(e->downgrade_target, target, n);
+    e->downgrade_target[n] = 0;
+    unlock(e);
+}
+
 void membership_set_downgrade(struct engine *e, bool enabled, const char *target)
 {
     struct bytes json = {0};
+    note_downgrade(e, enabled, target);
     bytes_add_str(&json, "{\"target-version\":");
     json_add_string(&json, enabled ? target : "");
     bytes_printf(&json, ",\"enabled\":%s}", enabled ? "true" : "false");
@@ -454,6 +472,34 @@ enum err membership_restore_version(struct engine *e, struct slice value)
     return set_version(e, (const char *)value.data, value.len) == OK ? OK : ERR_CORRUPT;
 }
 
+struct downgrade_row {
+    struct bytes target;
+    bool enabled;
+};
+
+static enum err downgrade_field(void *arg, const char *name, struct json *j)
+{
+    struct downgrade_row *row = arg;
+    if (strcmp(name, "target-version") == 0) {
+        bytes_reset(&row->target);
+        return json_string(j, &row->target);
+    }
+    return strcmp(name, "enabled") == 0 ? json_bool(j, &row->enabled) : json_skip(j);
+}
+
+enum err membership_restore_downgrade(struct engine *e, struct slice value)
+{
+    struct downgrade_row row = {0};
+    struct json j = {.rest = value};
+    enum err err = json_object(&j, downgrade_field, &row);
+    bytes_add(&row.target, "", 1);
+    if (err == OK) {
+        note_downgrade(e, row.enabled, (const char *)row.target.data);
+    }
+    bytes_deinit(&row.target);
+    return err == OK ? OK : ERR_CORRUPT;
+}
+
 enum err membership_restore_conf(struct engine *e, struct slice value)
 {
     return conf_decode(value, &e->conf) == OK ? OK : ERR_CORRUPT;
@@ -470,100 +516,39 @@ void membership_deinit(struct engine *e)
     conf_deinit(&e->conf);
 }
 
-/* --- reading
- * --------------------------------------------------------------------------------------------- */
+/* --- a new cluster out of one member
+ * ------------------------------------------------------------------------------------ */
 
-/* Room for one block of structs, pointers and texts: first measured, then filled. */
-struct block {
-    char **pointers;
-    char *text;
-    size_t n_pointers;
-    size_t text_bytes;
-};
-
-static char *put_text(struct block *b, const char *s)
+static void remove_others(struct engine *e, uint64_t self)
 {
-    size_t n = strlen(s) + 1;
-    char *at = NULL;
-    if (b->text != NULL) {
-        at = b->text + b->text_bytes;
-        memcpy(at, s, n);
-    }
-    b->text_bytes += n;
-    return at;
-}
-
-static char **put_urls(struct block *b, char *const *urls)
-{
-    char **list = b->pointers == NULL ? NULL : b->pointers + b->n_pointers;
-    size_t n = 0;
-    for (; urls[n] != NULL; n++) {
-        char *at = put_text(b, urls[n]);
-        if (list != NULL) {
-            list[n] = at;
+    for (size_t i = e->members.n; i > 0; i--) {
+        uint64_t id = e->members.v[i - 1].id;
+        if (id != self) {
+            enum err err = remove_member(e, id);
+            ASSERT(err == OK);
         }
     }
-    if (list != NULL) {
-        list[n] = NULL;
-    }
-    b->n_pointers += n + 1;
-    return list;
 }
 
-static void put_member(struct block *b, const struct member_info *m, struct member_info *out)
+void engine_force_new_cluster(struct engine *e, uint64_t self, const char *const *peer_urls)
 {
-    struct member_info copy = {
-        .id = m->id,
-        .name = put_text(b, m->name),
-        .peer_urls = put_urls(b, m->peer_urls),
-        .client_urls = put_urls(b, m->client_urls),
-        .is_learner = m->is_learner,
-    };
-    if (out != NULL) {
-        *out = copy;
+    size_t n_urls = 0;
+    while (peer_urls[n_urls] != NULL) {
+        n_urls++;
     }
-}
-
-struct member_info *engine_members(const struct engine *e, size_t *n)
-{
-    lock_read(e);
-    struct block b = {0};
-    for (size_t i = 0; i < e->members.n; i++) {
-        put_member(&b, &e->members.v[i], NULL);
+    remove_others(e, self);
+    if (find(&e->members, self) == NULL) {
+        insert(e, (struct member_info){.id = self,
+                                       .name = xstrdup(""),
+                                       .peer_urls = copy_urls(peer_urls, n_urls, true),
+                                       .client_urls = copy_urls(NULL, 0, false)});
     }
-    size_t structs = e->members.n * sizeof(struct member_info);
-    struct member_info *out = xalloc(structs + b.n_pointers * sizeof(char *) + b.text_bytes + 1);
-    b = (struct block){.pointers = (char **)(void *)((char *)out + structs),
-                       .text = (char *)out + structs + b.n_pointers * sizeof(char *)};
-    for (size_t i = 0; i < e->members.n; i++) {
-        put_member(&b, &e->members.v[i], &out[i]);
-    }
-    *n = e->members.n;
+    lock_write(e);
+    find(&e->members, self)->is_learner = false;
+    conf_deinit(&e->conf);
+    conf_add_voter(&e->conf, self);
     unlock(e);
-    return out;
-}
-
-static size_t copy_ids(const struct id_list *l, uint64_t *out, size_t n_max)
-{
-    size_t n = l->n < n_max ? l->n : n_max;
-    for (size_t i = 0; i < n; i++) {
-        out[i] = l->v[i];
-    }
-    return n;
-}
-
-void engine_conf_voters(const struct engine *e, uint64_t *voters, size_t *n_voters,
-                        uint64_t *learners, size_t *n_learners, size_t n_max)
-{
-    lock_read(e);
-    *n_voters = copy_ids(&e->conf.voters, voters, n_max);
-    *n_learners = copy_ids(&e->conf.learners, learners, n_max);
-    unlock(e);
-}
-
-void engine_cluster_version(const struct engine *e, char *out)
-{
-    lock_read(e);
-    memcpy(out, e->cluster_version, ENGINE_VERSION_BYTES);
-    unlock(e);
+    save(e, find(&e->members, self));
+    save_conf(e);
+    engine_pend_rows(e);
 }

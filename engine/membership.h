@@ -13,23 +13,28 @@
 #include "api/proto/raft.pb-c.h"
 #include "engine/engine_internal.h"
 
-#define MEMBERS_MAX 1024u   /* ERR_LIMIT */
+#define MEMBERS_MAX 64u     /* as many as raft's configuration holds; ERR_LIMIT */
 #define MEMBER_URLS_MAX 64u /* of each kind; ERR_INVALID */
 
-/* ERR_EXISTS (id or peer URL in use), ERR_MEMBER_NOT_FOUND (unknown, or removed before),
- * ERR_INVALID, ERR_LIMIT. */
+/* ERR_MEMBER_EXISTS, ERR_PEER_URL_EXISTS, ERR_MEMBER_NOT_FOUND (unknown, or removed before),
+ * ERR_NOT_LEARNER_MEMBER, ERR_TOO_MANY_LEARNERS, ERR_INVALID, ERR_LIMIT. */
 MUST_CHECK enum err membership_apply_v1(struct engine *e, const Raftpb__ConfChange *cc);
 MUST_CHECK enum err membership_apply_v2(struct engine *e, const Raftpb__ConfChangeV2 *cc);
 void membership_set_attributes(struct engine *e, uint64_t id, const Membershippb__Attributes *a);
 /* ERR_INVALID when it is no version. */
 MUST_CHECK enum err membership_set_version(struct engine *e, const char *version);
 void membership_set_downgrade(struct engine *e, bool enabled, const char *target);
+/* What etcd 3.4 and 3.5 write for the first two: a request of the v2 API. Those that are about
+ * something else have no effect (ERR_UNSUPPORTED). *id is the request's. */
+MUST_CHECK enum err membership_apply_old(struct engine *e, struct slice request, uint64_t *id);
+bool membership_was_removed(const struct members *m, uint64_t id);
 
 /* Rows of the store. ERR_CORRUPT. */
 MUST_CHECK enum err membership_restore_member(struct engine *e, struct slice key,
                                               struct slice value);
 MUST_CHECK enum err membership_restore_removed(struct engine *e, struct slice key);
 MUST_CHECK enum err membership_restore_version(struct engine *e, struct slice value);
+MUST_CHECK enum err membership_restore_downgrade(struct engine *e, struct slice value);
 MUST_CHECK enum err membership_restore_conf(struct engine *e, struct slice value);
 void membership_deinit(struct engine *e);
 
@@ -44,6 +49,7 @@ void conf_enter_joint(struct conf_state *c, bool auto_leave);
 void conf_leave_joint(struct conf_state *c);
 void conf_encode(const struct conf_state *c, struct bytes *out);
 MUST_CHECK enum err conf_decode(struct slice json, struct conf_state *out);
+void conf_tell(const struct conf_state *c, struct engine_conf *out);
 
 /* --- membership_json.c: the little JSON that these rows need --- */
 

@@ -12,6 +12,7 @@
 
 #include "engine/bolt.h"
 #include "engine/engine_internal.h"
+#include "engine/membership.h"
 
 #define ROW_STORAGE_VERSION "storageVersion"
 
@@ -153,6 +154,19 @@ static enum err get_number(struct engine_snapshot *s, const char *key, uint64_t 
     return OK;
 }
 
+static enum err get_conf(struct engine_snapshot *s, struct engine_conf *out, struct err_ctx *ec)
+{
+    struct slice v;
+    struct conf_state conf = {0};
+    enum err e = s->e->backend->ops->get(s->read, BUCKET_META, slice_str(ROW_CONF_STATE), &v);
+    if (e == OK) {
+        e = conf_decode(v, &conf) == OK ? OK : ERR_CORRUPT;
+    }
+    conf_tell(&conf, out);
+    conf_deinit(&conf);
+    return e == OK || e == ERR_NOT_FOUND ? OK : err_set(ec, e, "bucket meta: " ROW_CONF_STATE);
+}
+
 static enum err collect(void *arg, struct slice bytes)
 {
     struct engine_snapshot *s = arg;
@@ -180,6 +194,9 @@ static enum err prepare(struct engine_snapshot *s, struct snapshot_info *info, s
     }
     if (e == OK) {
         e = get_number(s, ROW_TERM, &info->term, ec);
+    }
+    if (e == OK) {
+        e = get_conf(s, &info->conf, ec);
     }
     if (e == OK) {
         struct bolt_layout layout = s->feed.layout;

@@ -61,8 +61,9 @@ static void members_come_and_go(void **state)
            "{\"id\":" BIG ",\"peerURLs\":[\"http://a:2380\",\"http://b:2380\"]}");
     row_is(&f, BUCKET_META, "confState", "{\"voters\":[" BIG "],\"auto_leave\":false}");
     assert_int_equal(change(&f, ADD, big, "{\"id\":" BIG ",\"peerURLs\":[\"http://c\"]}"),
-                     ERR_EXISTS);
-    assert_int_equal(change(&f, ADD, 7, "{\"id\":7,\"peerURLs\":[\"http://a:2380\"]}"), ERR_EXISTS);
+                     ERR_MEMBER_EXISTS);
+    assert_int_equal(change(&f, ADD, 7, "{\"id\":7,\"peerURLs\":[\"http://a:2380\"]}"),
+                     ERR_PEER_URL_EXISTS);
     assert_int_equal(change(&f, ADD, 7, "not json"), ERR_INVALID);
     assert_int_equal(change(&f, REMOVE, 7, NULL), ERR_MEMBER_NOT_FOUND);
     assert_int_equal(change(&f, UPDATE, 7, "{\"id\":7,\"peerURLs\":[\"http://x\"]}"),
@@ -76,12 +77,12 @@ static void members_come_and_go(void **state)
     row_is(&f, BUCKET_META, "confState",
            "{\"voters\":[" BIG "],\"learners\":[7],\"auto_leave\":false}");
     assert_int_equal(change(&f, ADD, 7, "{\"id\":7,\"peerURLs\":[],\"isPromote\":true}"), OK);
-    assert_int_equal(change(&f, ADD, 7, "{\"id\":7,\"peerURLs\":[],\"isPromote\":true}"),
-                     ERR_INVALID);
+    assert_int_equal(change(&f, ADD, 7, "{\"id\":7,\"peerURLs\":null,\"isPromote\":true}"),
+                     ERR_NOT_LEARNER_MEMBER);
     row_is(&f, BUCKET_META, "confState", "{\"voters\":[7," BIG "],\"auto_leave\":false}");
     assert_int_equal(change(&f, UPDATE, 7, "{\"id\":7,\"peerURLs\":[\"http://y\"]}"), OK);
     assert_int_equal(change(&f, UPDATE, 7, "{\"id\":7,\"peerURLs\":[\"http://b:2380\"]}"),
-                     ERR_EXISTS);
+                     ERR_PEER_URL_EXISTS);
     fixture_reopen(&f);
     size_t n;
     struct member_info *m = engine_members(f.e, &n);
