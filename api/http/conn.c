@@ -144,7 +144,7 @@ static void sniff(struct conn *c, struct slice in)
     size_t n = in.len < room ? in.len : room;
     memcpy(c->sniffed + have, in.data, n);
     c->n_sniffed = (uint8_t)(have + n);
-    if (memcmp(c->sniffed, preface, c->n_sniffed) == 0) {
+    if (c->hub->cfg->h2 != NULL && memcmp(c->sniffed, preface, c->n_sniffed) == 0) {
         if (c->n_sniffed < sizeof(c->sniffed)) {
             return;
         }
@@ -201,6 +201,9 @@ void conn_written(struct conn *c, bool ok)
         return;
     }
     conn_mark_dirty(c);
+    if (c->state == CONN_H1) {
+        h1_written(c);
+    }
 }
 
 static bool gather(struct conn *c, struct bytes *out)
@@ -259,6 +262,8 @@ static bool flush_conn(struct conn *c)
     }
     if (c->finish && !more && c->state != CONN_DEAD && c->state != CONN_LINGER) {
         linger(c);
+    } else if (out->len > 0 && c->state == CONN_H1) {
+        h1_written(c);
     }
     return more;
 }
@@ -287,7 +292,7 @@ void hub_flush(struct hub *h)
     struct conn *later = NULL;
     for (unsigned round = 0; round < FLUSH_ROUNDS_MAX; round++) {
         flush_dirty(h, &later);
-        bool queued = h->cfg->h2->turn_end(h->app);
+        bool queued = h->cfg->h2 != NULL && h->cfg->h2->turn_end(h->app);
         if (!queued && h->dirty == NULL) {
             break;
         }
@@ -313,7 +318,7 @@ void hub_init(struct hub *h, struct loop *l, const struct http_config *cfg)
     h->in = xalloc(CONN_READ_BYTES);
     slab_init(&h->slab);
     h2_options_create(h);
-    h->app = cfg->h2->attach(cfg->h2_arg, l);
+    h->app = cfg->h2 == NULL ? NULL : cfg->h2->attach(cfg->h2_arg, l);
 }
 
 void hub_drain(struct hub *h)
@@ -351,7 +356,9 @@ void hub_deinit(struct hub *h)
         struct conn *later = NULL;
         flush_dirty(h, &later);
     }
-    h->cfg->h2->detach(h->app);
+    if (h->cfg->h2 != NULL) {
+        h->cfg->h2->detach(h->app);
+    }
     h2_options_destroy(h);
     slab_deinit(&h->slab);
     free(h->in);

@@ -113,5 +113,6 @@ bool h1_eof(struct conn *c); /* true: an answer is still on its way out */
 bool h1_gather(struct conn *c, struct bytes *out);
 void h1_drain(struct conn *c);
 void h1_timer(struct conn *c);
+void h1_written(struct conn *c); /* the kernel took bytes */
 
 #endif

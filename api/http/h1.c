@@ -3,6 +3,9 @@
  *     IDLE ──first byte──► HEAD ──► BODY ──► WAIT (the handler has it) ──answer sent──► IDLE
  *       └──────────── a fault: canned answer, then DONE ◄───────────────────────┘
  *
+ * A streamed request is given to the handler with its head; the states go on as above, and an answer
+ * before the end of the body leads to DONE.
+ *
  * The parser is paused at the end of a message; what came behind it is held until the answer is
  * out. Reading goes on meanwhile, up to a bound, so that a client's leaving is seen. The head is
  * kept as NUL-terminated strings: target, then name and value of each field. Canned answers and
@@ -29,6 +32,11 @@ struct http_exchange {
     bool chunked;
     void (*gone)(void *arg);
     void *gone_arg;
+    void (*written)(void *arg);
+    void *written_arg;
+    void (*body_piece)(void *arg, struct slice piece);
+    void (*body_end)(void *arg);
+    void *body_arg;
 };
 
 struct h1 {
@@ -37,6 +45,8 @@ struct h1 {
     enum h1_state state;
     enum piece piece;
     bool complete;   /* the parser has seen the whole message */
+    bool streamed;   /* the handler takes the body in pieces */
+    uint64_t body_max; /* of one that is gathered */
     bool keep_alive; /* after this exchange */
     bool old;        /* HTTP/1.0 */
     bool no_body;    /* the request was HEAD */
@@ -44,6 +54,9 @@ struct h1 {
     unsigned n_headers;
     int fault;         /* status to refuse with, set inside the parser's callbacks; 0: none */
     struct bytes head; /* strings, see above */
+    size_t fields_at;  /* behind the target */
+    const char *path;  /* into the head, as are the query and what the handler gets */
+    const char *query;
     struct bytes body;
     struct bytes held; /* input behind the current request */
     struct bytes out;
@@ -73,6 +86,10 @@ static void refuse(struct h1 *h, int status)
         return;
     }
     h->state = H1_DONE;
+    if (h->exchange != NULL) {
+        conn_kill(h->conn); /* a streamed body broke off: the answer is the handler's, and it is told */
+        return;
+    }
     const char *text = status_text(status);
     /* Go names two of them by their older names. */
     text = status == 413 ? "Request Entity Too Large" : text;
@@ -101,6 +118,7 @@ static bool status_has_body(int status)
 
 static void put_head(struct h1 *h, int status, const char *content_type, const char *headers)
 {
+    h->keep_alive = h->keep_alive && h->complete;
     bytes_printf(&h->out, "HTTP/1.%d %d %s\r\n", h->old ? 0 : 1, status, status_text(status));
     if (headers != NULL) {
         bytes_add_str(&h->out, headers);
@@ -119,9 +137,14 @@ static void put_head(struct h1 *h, int status, const char *content_type, const c
 /* The answer is complete; what is left is to send it. */
 static void end_exchange(struct http_exchange *x)
 {
-    if (x->h1 != NULL) {
-        x->h1->exchange = NULL;
-        conn_mark_dirty(x->h1->conn);
+    struct h1 *h = x->h1;
+    if (h != NULL) {
+        h->exchange = NULL;
+        conn_mark_dirty(h->conn);
+        if (!h->complete) {
+            h->state = H1_DONE;
+            conn_finish(h->conn);
+        }
     }
     free(x);
 }
@@ -205,6 +228,45 @@ size_t http_stream_queued(const struct http_exchange *x)
     return x->h1 == NULL ? 0 : x->h1->out.len - x->h1->out_at;
 }
 
+bool http_stream_drained(const struct http_exchange *x)
+{
+    return x->h1 == NULL || (x->h1->out_at == x->h1->out.len && !x->h1->conn->writing);
+}
+
+void http_stream_on_written(struct http_exchange *x, void (*fn)(void *arg), void *arg)
+{
+    x->written = fn;
+    x->written_arg = arg;
+}
+
+void http_exchange_kill(struct http_exchange *x)
+{
+    if (x->h1 != NULL) {
+        x->h1->exchange = NULL;
+        x->h1->state = H1_DONE;
+        conn_kill(x->h1->conn);
+    }
+    free(x);
+}
+
+void http_body_to(struct http_exchange *x, void (*piece)(void *arg, struct slice piece),
+                  void (*end)(void *arg), void *arg)
+{
+    x->body_piece = piece;
+    x->body_end = end;
+    x->body_arg = arg;
+}
+
+void http_body_pause(struct http_exchange *x, bool pause)
+{
+    struct h1 *h = x->h1;
+    if (h == NULL || h->complete) {
+        return;
+    }
+    conn_reading(h->conn, !pause);
+    conn_timer_in(h->conn, pause ? 0 : CONN_STALL_MS); /* what we make it wait for does not count */
+}
+
 bool http_exchange_gone(const struct http_exchange *x)
 {
     return x->h1 == NULL;
@@ -271,10 +333,10 @@ static int on_value(http_parser *p, const char *at, size_t len)
 static const char *field(const struct h1 *h, const char *name, unsigned *n)
 {
     const char *value = "";
-    const char *at = (const char *)h->head.data;
-    const char *end = at + h->head.len;
+    const char *at = (const char *)h->head.data + h->fields_at;
+    const char *end = (const char *)h->head.data + h->head.len;
     *n = 0;
-    for (at += strlen(at) + 1; at < end;) {
+    while (at < end) {
         const char *v = at + strlen(at) + 1;
         if (strcasecmp(at, name) == 0) {
             value = *n == 0 ? v : value;
@@ -285,10 +347,83 @@ static const char *field(const struct h1 *h, const char *name, unsigned *n)
     return value;
 }
 
+const char *http_request_header(const struct http_request *r, const char *name)
+{
+    unsigned n;
+    return r->head == NULL ? "" : field(r->head, name, &n);
+}
+
+/* Cut the target, as it stands in the head, into path and query. */
+static void split_target(struct h1 *h)
+{
+    char *p = (char *)h->head.data;
+    if (p[0] != '/') {
+        char *scheme = strstr(p, "://");
+        char *slash = scheme == NULL ? NULL : strchr(scheme + 3, '/');
+        p = slash != NULL ? slash : p;
+    }
+    p[strcspn(p, "#")] = '\0';
+    char *mark = strchr(p, '?');
+    h->query = "";
+    if (mark != NULL) {
+        *mark = '\0';
+        h->query = mark + 1;
+    }
+    h->path = p;
+}
+
+static struct http_request request_of(const struct h1 *h)
+{
+    unsigned n;
+    return (struct http_request){
+        .method = http_method_str((enum http_method)h->parser.method),
+        .path = h->path,
+        .query = h->query,
+        .body = bytes_slice(&h->body),
+        .host = field(h, "host", &n),
+        .origin = field(h, "origin", &n),
+        .authorization = field(h, "authorization", &n),
+        .content_type = field(h, "content-type", &n),
+        .accept_encoding = field(h, "accept-encoding", &n),
+        .head = h,
+    };
+}
+
+static void choose_intake(struct h1 *h)
+{
+    const struct http_config *cfg = h->conn->hub->cfg;
+    struct http_intake in = {.bytes_max = H1_BODY_BYTES_MAX};
+    if (cfg->begin != NULL) {
+        struct http_request r = request_of(h);
+        cfg->begin(cfg->http.arg, &r, &in);
+    }
+    h->streamed = in.streamed;
+    h->body_max = in.bytes_max;
+}
+
+static void dispatch(struct h1 *h)
+{
+    struct http_exchange *x = xcalloc(1, sizeof(*x));
+    x->h1 = h;
+    x->loop = h->conn->hub->loop;
+    h->exchange = x;
+    struct http_request r = request_of(h);
+    const struct http_handler *handler = &h->conn->hub->cfg->http;
+    handler->handle(handler->arg, x, &r);
+}
+
+static void wait_for_answer(struct h1 *h)
+{
+    h->state = H1_WAIT;
+    conn_timer_in(h->conn, 0);
+}
+
 static int on_head_complete(http_parser *p)
 {
     struct h1 *h = p->data;
     bytes_add(&h->head, "", 1);
+    h->fields_at = strlen((const char *)h->head.data) + 1;
+    split_target(h);
     h->old = p->http_major == 1 && p->http_minor == 0;
     if (p->http_major != 1) {
         return stop_with(h, p->http_major == 0 ? 400
@@ -299,24 +434,36 @@ static int on_head_complete(http_parser *p)
     if (n > 1 || (n == 0 && !h->old)) {
         return stop_with(h, 400);
     }
-    if (p->content_length != UINT64_MAX && p->content_length > H1_BODY_BYTES_MAX) {
+    choose_intake(h);
+    if (!h->streamed && p->content_length != UINT64_MAX && p->content_length > h->body_max) {
         return stop_with(h, 413);
     }
     h->state = H1_BODY;
     h->no_body = p->method == HTTP_HEAD;
     h->keep_alive = http_should_keep_alive(p) != 0 && !h->conn->hub->draining;
-    if (!h->old && strcasecmp(field(h, "expect", &n), "100-continue") == 0) {
+    conn_timer_in(h->conn, CONN_STALL_MS);
+    if (h->streamed) {
+        dispatch(h);
+    }
+    if (h->state == H1_BODY && !h->old &&
+        strcasecmp(field(h, "expect", &n), "100-continue") == 0) {
         bytes_add_str(&h->out, "HTTP/1.1 100 Continue\r\n\r\n");
         conn_mark_dirty(h->conn);
     }
-    conn_timer_in(h->conn, CONN_STALL_MS);
     return 0;
 }
 
 static int on_body(http_parser *p, const char *at, size_t len)
 {
     struct h1 *h = p->data;
-    if (h->body.len + len > H1_BODY_BYTES_MAX) {
+    if (h->streamed) {
+        struct http_exchange *x = h->exchange;
+        if (x != NULL && x->body_piece != NULL) {
+            x->body_piece(x->body_arg, slice_of(at, len));
+        }
+        return 0;
+    }
+    if (h->body.len + len > h->body_max) {
         return stop_with(h, 413);
     }
     bytes_add(&h->body, at, len);
@@ -328,6 +475,14 @@ static int on_complete(http_parser *p)
     struct h1 *h = p->data;
     h->complete = true;
     http_parser_pause(p, 1);
+    if (h->streamed && h->state == H1_BODY) {
+        wait_for_answer(h);
+        conn_reading(h->conn, true);
+        struct http_exchange *x = h->exchange;
+        if (x != NULL && x->body_end != NULL) {
+            x->body_end(x->body_arg);
+        }
+    }
     return 0;
 }
 
@@ -348,54 +503,13 @@ static void next_request(struct h1 *h)
     h->state = H1_IDLE;
     h->piece = PIECE_TARGET;
     h->complete = false;
+    h->streamed = false;
     h->n_headers = 0;
     h->fault = 0;
     bytes_deinit(&h->head);
     bytes_deinit(&h->body);
     http_parser_init(&h->parser, HTTP_REQUEST);
     h->parser.data = h;
-}
-
-/* Cut the target, as it stands in the head, into path and query. */
-static void split_target(char *target, const char **path, const char **query)
-{
-    char *p = target;
-    if (p[0] != '/') {
-        char *scheme = strstr(p, "://");
-        char *slash = scheme == NULL ? NULL : strchr(scheme + 3, '/');
-        p = slash != NULL ? slash : p;
-    }
-    p[strcspn(p, "#")] = '\0';
-    char *mark = strchr(p, '?');
-    *query = "";
-    if (mark != NULL) {
-        *mark = '\0';
-        *query = mark + 1;
-    }
-    *path = p;
-}
-
-static void dispatch(struct h1 *h)
-{
-    h->state = H1_WAIT;
-    conn_timer_in(h->conn, 0);
-    struct http_exchange *x = xcalloc(1, sizeof(*x));
-    x->h1 = h;
-    x->loop = h->conn->hub->loop;
-    h->exchange = x;
-    unsigned n;
-    struct http_request r = {
-        .method = http_method_str((enum http_method)h->parser.method),
-        .body = bytes_slice(&h->body),
-        .host = field(h, "host", &n),
-        .origin = field(h, "origin", &n),
-        .authorization = field(h, "authorization", &n),
-        .content_type = field(h, "content-type", &n),
-        .accept_encoding = field(h, "accept-encoding", &n),
-    };
-    split_target((char *)h->head.data, &r.path, &r.query);
-    const struct http_handler *handler = &h->conn->hub->cfg->http;
-    handler->handle(handler->arg, x, &r);
 }
 
 static int status_of_fault(const struct h1 *h)
@@ -451,7 +565,7 @@ void h1_input(struct conn *c, struct slice in)
     }
     size_t n = parse(h, in);
     if (h->state == H1_DONE || !h->complete) {
-        if (h->state == H1_BODY) {
+        if (h->state == H1_BODY && !c->read_off) {
             conn_timer_in(c, CONN_STALL_MS);
         }
         return;
@@ -459,7 +573,10 @@ void h1_input(struct conn *c, struct slice in)
     if (n < in.len) {
         hold(h, slice_of(in.data + n, in.len - n));
     }
-    dispatch(h);
+    if (!h->streamed) {
+        wait_for_answer(h);
+        dispatch(h);
+    }
 }
 
 bool h1_eof(struct conn *c)
@@ -549,6 +666,14 @@ void h1_stop(struct conn *c)
     bytes_deinit(&h->out);
     free(h);
     c->h1 = NULL;
+}
+
+void h1_written(struct conn *c)
+{
+    struct http_exchange *x = c->h1->exchange;
+    if (x != NULL && x->written != NULL) {
+        x->written(x->written_arg);
+    }
 }
 
 void h1_drain(struct conn *c)

@@ -15,9 +15,12 @@
 #include "base/err.h"
 
 struct http_config {
-    const struct h2_handler *h2; /* borrowed until destroy */
+    const struct h2_handler *h2; /* borrowed until destroy; NULL: HTTP/1.x alone is spoken */
     void *h2_arg;
     struct http_handler http;
+    /* How the body of a request is taken; called with http.arg when the head is complete. *in is
+     * what holds without an answer: gathered, H1_BODY_BYTES_MAX. NULL: that holds for all. */
+    void (*begin)(void *arg, const struct http_request *r, struct http_intake *in);
     unsigned connections_max; /* 0: no bound; at it the listeners rest */
     uint32_t streams_max;     /* per connection, SETTINGS_MAX_CONCURRENT_STREAMS */
     uint64_t keepalive_min_ms;
