@@ -5,6 +5,7 @@
  *     CATCHING ──► LIVE       at the feed's end
  *     CATCHING ──► DEAD       compacted
  *     LIVE, CATCHING ──► WAITING   its stream is full
+ *     LIVE ──► CATCHING       a snapshot took the place of what would have come by the feed
  *
  * A watcher is WAITING when it is new, or when its stream was full and watch_resume has not been
  * called. Only LIVE ones are matched against batches, only CATCHING ones against history; both by
@@ -37,7 +38,7 @@ enum watcher_state { WAITING, CATCHING, LIVE, DEAD, N_STATES };
 static const unsigned legal[N_STATES] = {
     [WAITING] = BIT(CATCHING) | BIT(LIVE),
     [CATCHING] = BIT(WAITING) | BIT(LIVE) | BIT(DEAD),
-    [LIVE] = BIT(WAITING),
+    [LIVE] = BIT(WAITING) | BIT(CATCHING),
     [DEAD] = 0,
 };
 static const enum watch_list list_of[N_STATES] = {
@@ -255,7 +256,8 @@ static void offer(struct watch_hub *h, struct watcher *w, int64_t done)
 void watch_hub_feed(struct watch_hub *h, struct event_batch *b)
 {
     ASSERT(!h->dispatching);
-    /* Batches that were under way when the hub was made are in its past already. */
+    /* Batches that were under way when the hub was made, or when it was told of a snapshot, are in
+     * its past already. */
     if (b->revision <= h->revision) {
         event_batch_unref(&b);
         return;
@@ -279,6 +281,36 @@ void watch_hub_feed(struct watch_hub *h, struct event_batch *b)
     }
     end_dispatch(h);
     event_batch_unref(&b);
+}
+
+struct restoring {
+    struct watch_hub *h;
+    int64_t seen; /* by those who were live */
+};
+
+static void restore_group(void *arg, struct watch_group *g)
+{
+    const struct restoring *r = arg;
+    struct watcher *following = NULL;
+    for (struct watcher *w = g->lists[LIST_LIVE]; w != NULL; w = following) {
+        following = w->following;
+        w->next = w->next > r->seen ? w->next : r->seen + 1;
+        if (w->next <= r->h->revision) {
+            move(r->h, w, CATCHING);
+        }
+    }
+}
+
+void watch_hub_restored(struct watch_hub *h, int64_t revision)
+{
+    ASSERT(!h->dispatching);
+    /* A hub made after the engine took the snapshot knows its revision, or a later one. */
+    if (revision <= h->revision) {
+        return;
+    }
+    struct restoring r = {.h = h, .seen = h->revision};
+    h->revision = revision;
+    watch_matcher_each(h->matcher, restore_group, &r);
 }
 
 /* --- catching up

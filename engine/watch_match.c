@@ -313,6 +313,27 @@ static void clear_tree(struct watch_group *t, void (*each)(void *, struct watch_
     }
 }
 
+static void each_of_tree(struct watch_group *t, void (*each)(void *arg, struct watch_group *g),
+                         void *arg)
+{
+    if (t != NULL) {
+        each_of_tree(t->left, each, arg);
+        each(arg, t);
+        each_of_tree(t->right, each, arg);
+    }
+}
+
+void watch_matcher_each(const struct watch_matcher *m,
+                        void (*each)(void *arg, struct watch_group *g), void *arg)
+{
+    for (size_t i = 0; i < m->n_buckets; i++) {
+        for (struct watch_group *g = m->buckets[i]; g != NULL; g = g->left) {
+            each(arg, g);
+        }
+    }
+    each_of_tree(m->root, each, arg);
+}
+
 void watch_matcher_clear(struct watch_matcher *m, void (*each)(void *arg, struct watch_group *g),
                          void *arg)
 {

@@ -55,6 +55,9 @@ void watch_matcher_remove(struct watch_matcher *m, struct watch_group **g);
 /* Calls `each` with every group whose range contains `key`. */
 void watch_matcher_stab(const struct watch_matcher *m, struct slice key,
                         void (*each)(void *arg, struct watch_group *g), void *arg);
+/* Calls `each` with every group; it makes and removes none. */
+void watch_matcher_each(const struct watch_matcher *m,
+                        void (*each)(void *arg, struct watch_group *g), void *arg);
 /* Free all groups, each after a last call of `each`. */
 void watch_matcher_clear(struct watch_matcher *m, void (*each)(void *arg, struct watch_group *g),
                          void *arg);
