@@ -273,3 +273,64 @@ enum err wal_open(const struct wal_config *cfg, const struct wal_visitor *visit,
     }
     return OK;
 }
+
+static enum err stop_at_entry(void *arg, const struct wal_entry *e, uint64_t chain)
+{
+    (void)e;
+    (void)chain;
+    *(bool *)arg = true;
+    return ERR_END;
+}
+
+/* A log in its first segment: read until the first entry, or to the end. */
+static enum err look_for_entry(struct vfs_file *f, const struct wal_segment_head *head, bool *found,
+                               struct err_ctx *ec)
+{
+    char name[WAL_NAME_BYTES];
+    wal_segment_name(head->sequence, name);
+    struct wal_visitor visit = {.entry = stop_at_entry, .arg = found};
+    struct wal_replay r = {.visit = &visit, .chain = head->chain_start};
+    r.last = (struct wal_position){head->first_index - 1, head->last_term, head->last_chain};
+    struct wal_replay_segment_args args = {.file = f, .name = name, .head = head};
+    uint64_t end = 0;
+    enum err e = wal_replay_segment(&r, &args, &end, ec);
+    return *found ? OK : e;
+}
+
+enum err wal_identity_of(struct vfs *vfs, const char *dir, struct wal_identity *id,
+                         bool *has_entries, struct err_ctx *ec)
+{
+    struct wal_names names;
+    enum err e = wal_names_read(vfs, dir, &names, ec);
+    if (e != OK) {
+        return err_wrap(ec, e, "look at log in %s", dir);
+    }
+    struct vfs_file *f = NULL;
+    if (names.n_segments == 0) {
+        e = err_set(ec, ERR_NOT_FOUND, "no segment found");
+    } else {
+        char name[WAL_NAME_BYTES];
+        wal_segment_name(names.segments[names.n_segments - 1], name);
+        char *path = wal_path(dir, name);
+        e = vfs->ops->open(vfs, path, VFS_READ, &f, ec);
+        free(path);
+    }
+    struct wal_segment_head head;
+    if (e == OK) {
+        e = read_head(f, names.segments[names.n_segments - 1], &head, ec);
+    }
+    bool found = e == OK && (names.n_segments > 1 || head.first_index > 1);
+    if (e == OK && !found) {
+        e = look_for_entry(f, &head, &found, ec);
+    }
+    if (f != NULL) {
+        f->ops->close(f);
+    }
+    wal_names_deinit(&names);
+    if (e != OK) {
+        return err_wrap(ec, e, "look at log in %s", dir);
+    }
+    *id = head.id;
+    *has_entries = found;
+    return OK;
+}

@@ -91,6 +91,12 @@ struct wal_visitor {
 /* Does `dir` hold a log (any segment file)? ERR_FOREIGN when it holds etcd's own .wal files. */
 MUST_CHECK enum err wal_exists(struct vfs *vfs, const char *dir, bool *out, struct err_ctx *ec);
 
+/* Whose log lies in `dir`, and whether it holds (or held) any entry, without replaying it: the newest segment's head, and of a log
+ * that never got past its first segment, as much as it takes to find one. For whoever has to know the ids before the log is opened;
+ * what is read here is checked again by wal_open. Errors: ERR_NOT_FOUND, no log here; ERR_UNSUPPORTED, ERR_CORRUPT, ERR_IO. */
+MUST_CHECK enum err wal_identity_of(struct vfs *vfs, const char *dir, struct wal_identity *id,
+                                    bool *has_entries, struct err_ctx *ec);
+
 /* Make a new, empty log in `dir` (created when absent; ERR_EXISTS when it holds one), whose
  * first entry will have index `first_index`. Durable on return. A segment that was only half
  * made before a crash is cleaned away by wal_create and wal_open. */

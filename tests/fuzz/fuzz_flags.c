@@ -25,13 +25,15 @@ static void found(struct flag_set *s)
 {
     struct founders f;
     struct err_ctx ec = {{0}};
-    char **own = flag_get(s, "initial-advertise-peer-urls")->urls;
     enum err e = founders_parse(flag_get(s, "initial-cluster")->text,
-                                flag_get(s, "initial-cluster-token")->text,
-                                flag_get(s, "name")->text, own, &f, &ec);
+                                flag_get(s, "initial-cluster-token")->text, &f, &ec);
     if (e == OK) {
         ASSERT(f.n > 0);
         ASSERT(f.n <= FOUNDERS_MAX);
+        char *text = founders_text(&f);
+        ASSERT(text[0] != '\0');
+        free(text);
+        (void)founders_share_url(&f);
     } else {
         ASSERT(ec.text[0] != '\0');
     }

@@ -36,7 +36,7 @@ class Server:
 
     def command(self):
         return [PINTLE, "--data-dir", self.data_dir, "--listen-client-urls", self.endpoint,
-                "--advertise-client-urls", self.endpoint, *self.flags]
+                "--advertise-client-urls", self.endpoint, "--listen-peer-urls", "http://127.0.0.1:0", *self.flags]
 
     def start(self):
         self.log = open(self.log_path, "ab")

@@ -8,6 +8,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/slice.h"
+#include "tools/pintle/flags.h"
 
 static uint64_t sha1_head(struct slice s)
 {
@@ -47,11 +48,6 @@ static enum err add(struct founders *f, const char *name, size_t name_len, const
 {
     struct member_peer *p = NULL;
     for (size_t i = 0; i < f->n; i++) {
-        for (size_t k = 0; f->peers[i].peer_urls[k] != NULL; k++) {
-            if (strlen(f->peers[i].peer_urls[k]) == url_len && strncmp(f->peers[i].peer_urls[k], url, url_len) == 0) {
-                return err_set(ec, ERR_INVALID, "initial cluster has duplicate url %.*s", (int)url_len, url);
-            }
-        }
         if (strlen(f->peers[i].name) == name_len && strncmp(f->peers[i].name, name, name_len) == 0) {
             p = &f->peers[i];
         }
@@ -69,10 +65,11 @@ static enum err add(struct founders *f, const char *name, size_t name_len, const
         memcpy(urls, p->peer_urls, n * sizeof(*urls));
     }
     urls[n] = xstrndup(url, url_len);
+    enum err e = url_check(urls[n], ec);
     qsort(urls, n + 1, sizeof(*urls), compare_strings);
     free((void *)(uintptr_t)p->peer_urls);
     p->peer_urls = (const char *const *)urls;
-    return OK;
+    return err_wrap(ec, e, "error setting up initial cluster");
 }
 
 static enum err parse(const char *text, struct founders *f, struct err_ctx *ec)
@@ -106,7 +103,7 @@ static void compute_ids(struct founders *f, const char *token)
         bytes_add_str(&b, token);
         f->peers[i].id = sha1_head(bytes_slice(&b));
     }
-    qsort(f->peers, f->n, sizeof(f->peers[0]), compare_peers);
+    founders_sort(f);
     bytes_reset(&b);
     for (size_t i = 0; i < f->n; i++) {
         uint8_t be[8];
@@ -119,39 +116,14 @@ static void compute_ids(struct founders *f, const char *token)
     bytes_deinit(&b);
 }
 
-static enum err check_own(const struct member_peer *own, char *const *own_urls, struct err_ctx *ec)
-{
-    size_t i = 0;
-    while (own->peer_urls[i] != NULL && own_urls[i] != NULL && strcmp(own->peer_urls[i], own_urls[i]) == 0) {
-        i++;
-    }
-    if (own->peer_urls[i] != NULL) {
-        return err_set(ec, ERR_INVALID, "--initial-cluster has %s=%s but missing from --initial-advertise-peer-urls=%s", own->name,
-                       own->peer_urls[i], own_urls[0]);
-    }
-    if (own_urls[i] != NULL) {
-        return err_set(ec, ERR_INVALID, "--initial-advertise-peer-urls has %s but missing from --initial-cluster=%s=%s", own_urls[i], own->name,
-                       own->peer_urls[0]);
-    }
-    return OK;
-}
-
-enum err founders_parse(const char *initial_cluster, const char *token, const char *own_name, char *const *own_urls, struct founders *out,
-                        struct err_ctx *ec)
+enum err founders_parse(const char *initial_cluster, const char *token, struct founders *out, struct err_ctx *ec)
 {
     memset(out, 0, sizeof(*out));
     enum err e = parse(initial_cluster, out, ec);
-    if (e != OK) {
-        return e;
+    if (e == OK) {
+        compute_ids(out, token);
     }
-    compute_ids(out, token);
-    for (size_t i = 0; i < out->n; i++) {
-        if (strcmp(out->peers[i].name, own_name) == 0) {
-            out->member_id = out->peers[i].id;
-            return check_own(&out->peers[i], own_urls, ec);
-        }
-    }
-    return err_set(ec, ERR_INVALID, "couldn't find local name \"%s\" in the initial cluster configuration", own_name);
+    return e;
 }
 
 void founders_deinit(struct founders *f)
@@ -164,4 +136,72 @@ void founders_deinit(struct founders *f)
         free((void *)(uintptr_t)f->peers[i].name);
     }
     f->n = 0;
+}
+
+const struct member_peer *founders_named(const struct founders *f, const char *name)
+{
+    for (size_t i = 0; i < f->n; i++) {
+        if (strcmp(f->peers[i].name, name) == 0) {
+            return &f->peers[i];
+        }
+    }
+    return NULL;
+}
+
+/* All of them, "name=url" or "url", sorted; the strings and the array are the caller's. */
+static char **list_urls(const struct founders *f, bool with_name, size_t *n)
+{
+    *n = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        *n += count_urls(&f->peers[i]);
+    }
+    char **list = xcalloc(*n + 1, sizeof(*list));
+    size_t at = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        for (size_t k = 0; f->peers[i].peer_urls[k] != NULL; k++) {
+            const struct member_peer *p = &f->peers[i];
+            list[at++] = with_name ? xasprintf("%s=%s", p->name, p->peer_urls[k]) : xstrdup(p->peer_urls[k]);
+        }
+    }
+    qsort(list, *n, sizeof(*list), compare_strings);
+    return list;
+}
+
+static void free_list(char **list, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        free(list[i]);
+    }
+    free(list);
+}
+
+char *founders_text(const struct founders *f)
+{
+    size_t n = 0;
+    char **list = list_urls(f, true, &n);
+    struct bytes b = {0};
+    for (size_t i = 0; i < n; i++) {
+        bytes_printf(&b, "%s%s", i > 0 ? "," : "", list[i]);
+    }
+    char *text = xstrndup((const char *)b.data, b.len);
+    bytes_deinit(&b);
+    free_list(list, n);
+    return text;
+}
+
+bool founders_share_url(const struct founders *f)
+{
+    size_t n = 0;
+    bool twice = false;
+    char **list = list_urls(f, false, &n);
+    for (size_t i = 1; i < n; i++) {
+        twice = twice || strcmp(list[i - 1], list[i]) == 0;
+    }
+    free_list(list, n);
+    return twice;
+}
+
+void founders_sort(struct founders *f)
+{
+    qsort(f->peers, f->n, sizeof(f->peers[0]), compare_peers);
 }

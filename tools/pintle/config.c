@@ -146,6 +146,13 @@ static uint32_t bounded(uint64_t v, uint32_t max)
     return v > max ? max : (uint32_t)v;
 }
 
+/* Of a flag that had another name before etcd 3.6: whichever was set. */
+static const struct flag_value *new_or_old(struct flag_set *f, const char *name, const char *old)
+{
+    const struct flag_value *v = flag_get(f, old);
+    return v->given || v->from_env ? v : flag_get(f, name);
+}
+
 static unsigned default_loops(void)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -206,8 +213,14 @@ static void fill(struct config *c)
     c->keepalive_timeout_ms = duration_ms(f, "grpc-keepalive-timeout", 20000);
     uint64_t batch = flag_get(f, "compaction-batch-limit")->u;
     c->compaction_batch_limit = batch == 0 ? 1000 : bounded(batch, 1000000);
-    uint64_t catch_up = flag_get(f, "snapshot-catchup-entries")->u;
+    uint64_t catch_up = new_or_old(f, "snapshot-catchup-entries", "experimental-snapshot-catchup-entries")->u;
     c->catch_up_entries = catch_up == 0 ? 5000 : catch_up;
+    int64_t learners = new_or_old(f, "max-learners", "experimental-max-learners")->i;
+    c->max_learners = learners < 0 ? 0 : bounded((uint64_t)learners, UINT32_MAX);
+    c->existing_cluster = strcmp(flag_get(f, "initial-cluster-state")->text, "existing") == 0;
+    c->force_new_cluster = flag_get(f, "force-new-cluster")->b;
+    c->strict_reconfig = flag_get(f, "strict-reconfig-check")->b;
+    c->fast_forward = flag_get(f, "initial-election-tick-advance")->b;
     c->pre_vote = flag_get(f, "pre-vote")->b;
     c->no_sync = flag_get(f, "unsafe-no-fsync")->b;
     uint64_t loops = flag_get(f, "io-loops")->u;
@@ -228,6 +241,37 @@ static void on_variable(void *arg, const char *entry, bool known)
     }
 }
 
+/* Flags under the names that they had before etcd 3.6. */
+static enum err check_old_names(struct config *c, struct err_ctx *ec)
+{
+    static const char *const pairs[][2] = {{"experimental-max-learners", "max-learners"},
+                                           {"experimental-snapshot-catchup-entries", "snapshot-catchup-entries"}};
+    for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
+        const struct flag_value *old = flag_get(&c->flags, pairs[i][0]);
+        const struct flag_value *now = flag_get(&c->flags, pairs[i][1]);
+        if (!old->given && !old->from_env) {
+            continue;
+        }
+        if (now->given || now->from_env) {
+            return err_set(ec, ERR_INVALID, "cannot set --%s and --%s at the same time, please use --%s only", pairs[i][0], pairs[i][1],
+                           pairs[i][1]);
+        }
+        log_warn(c->log, "flag has a new name", F_STR("flag", pairs[i][0]), F_STR("new-name", pairs[i][1]));
+    }
+    return OK;
+}
+
+/* There are no snapshot files whose number could matter: the store itself is committed all the time, and the log kept back to it. */
+static void explain_snapshot_count(struct config *c)
+{
+    const struct flag_value *v = flag_get(&c->flags, "snapshot-count");
+    if ((v->given || v->from_env) && v->u != 0) {
+        log_info(c->log, "snapshot-count is not needed: every commit of the store is a snapshot, and snapshot-catchup-entries says what is kept "
+                         "for slow followers",
+                 F_UINT("snapshot-count", v->u));
+    }
+}
+
 /* What this version does not do is said aloud, and refused where ignoring it would leave the user less safe than they think. */
 static enum err check_support(struct config *c, struct err_ctx *ec)
 {
@@ -242,12 +286,16 @@ static enum err check_support(struct config *c, struct err_ctx *ec)
         }
         log_warn(c->log, "flag is accepted and has no effect in this version", F_STR("flag", f->name), F_STR("value", v->text));
     }
-    for (char **u = flag_get(&c->flags, "listen-client-urls")->urls; *u != NULL; u++) {
-        if (strncmp(*u, "https", 5) == 0 || strncmp(*u, "unixs", 5) == 0) {
-            return err_set(ec, ERR_UNSUPPORTED, "TLS is not supported by this version: %s", *u);
+    static const char *const lists[] = {"listen-client-urls", "listen-peer-urls", "initial-advertise-peer-urls"};
+    for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
+        for (char **u = flag_get(&c->flags, lists[i])->urls; *u != NULL; u++) {
+            if (strncmp(*u, "https", 5) == 0 || strncmp(*u, "unixs", 5) == 0) {
+                return err_set(ec, ERR_UNSUPPORTED, "TLS is not supported by this version: %s", *u);
+            }
         }
     }
-    return OK;
+    explain_snapshot_count(c);
+    return check_old_names(c, ec);
 }
 
 static int load(struct config *c, char **environ_list)

@@ -27,6 +27,9 @@ struct config {
     uint64_t keepalive_min_ms, keepalive_interval_ms, keepalive_timeout_ms;
     uint32_t compaction_batch_limit;
     uint64_t catch_up_entries;
+    uint32_t max_learners;
+    bool existing_cluster; /* --initial-cluster-state */
+    bool force_new_cluster, strict_reconfig, fast_forward;
     bool pre_vote, no_sync;
     unsigned n_loops;
 };

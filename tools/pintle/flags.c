@@ -77,7 +77,7 @@ static int compare_strings(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static enum err check_url(const char *url, struct err_ctx *ec)
+enum err url_check(const char *url, struct err_ctx *ec)
 {
     const char *rest = strstr(url, "://");
     size_t scheme = rest == NULL ? 0 : (size_t)(rest - url);
@@ -127,7 +127,7 @@ static enum err parse_urls(const char *text, char ***out, struct err_ctx *ec)
             flen--;
         }
         urls[n++] = xstrndup(from, flen);
-        enum err e = check_url(urls[n - 1], ec);
+        enum err e = url_check(urls[n - 1], ec);
         if (e != OK) {
             free_urls(&urls);
             return e;

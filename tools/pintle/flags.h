@@ -59,6 +59,9 @@ void flag_set_init(struct flag_set *s, const struct flag *flags);
 void flag_set_deinit(struct flag_set *s);
 struct flag_value *flag_get(struct flag_set *s, const char *name); /* the flag exists */
 
+/* One URL by the rules of every list of them. ERR_INVALID with etcd's text. */
+MUST_CHECK enum err url_check(const char *url, struct err_ctx *ec);
+
 enum flag_outcome { FLAGS_OK, FLAGS_HELP, FLAGS_ERROR };
 /* Parse argv[1..]. *rest is the first word that is no flag, or NULL. On FLAGS_ERROR `ec` holds Go's line. */
 enum flag_outcome flag_set_parse(struct flag_set *s, int argc, char **argv, const char **rest, struct err_ctx *ec);

@@ -1,0 +1,279 @@
+/* bootstrap.c - see bootstrap.h. */
+#include "tools/pintle/bootstrap.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/etcd/server.h"
+#include "base/assert.h"
+#include "base/mem.h"
+#include "raft/peer/headers.h"
+#include "tools/pintle/remote.h"
+#include "tools/pintle/urls.h"
+#include "wal/wal.h"
+
+#define FOUNDING_ASK_MS 1000u /* for the answer of one peer URL */
+#define JOINING_ASK_MS 10000u
+
+static int compare_strings(const void *a, const void *b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The peer URLs of all members but the one of that name, sorted; the array alone is the caller's. */
+static const char **urls_of_others(const struct founders *f, const char *name)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        n += urls_count(f->peers[i].peer_urls);
+    }
+    const char **urls = xcalloc(n + 1, sizeof(*urls));
+    n = 0;
+    for (size_t i = 0; i < f->n; i++) {
+        for (size_t k = 0; strcmp(f->peers[i].name, name) != 0 && f->peers[i].peer_urls[k] != NULL; k++) {
+            urls[n++] = f->peers[i].peer_urls[k];
+        }
+    }
+    qsort(urls, n, sizeof(*urls), compare_strings);
+    return urls;
+}
+
+/* --- checks of the flags ------------------------------------------------------------------------------------------- */
+
+/* The members of `urls` that are not in `in`, as "NAME=url,..."; NULL: there are none. The caller frees. */
+static char *missing_from(const char *const *urls, const char *const *in, const char *prefix)
+{
+    const char **missing = xcalloc(urls_count(urls) + 1, sizeof(*missing));
+    size_t n = 0;
+    for (size_t i = 0; urls[i] != NULL; i++) {
+        size_t k = 0;
+        while (in[k] != NULL && strcmp(in[k], urls[i]) != 0) {
+            k++;
+        }
+        if (in[k] == NULL) {
+            missing[n++] = urls[i];
+        }
+    }
+    char *text = n == 0 ? NULL : urls_join(missing, prefix, ",");
+    free(missing);
+    return text;
+}
+
+/* A founder is announced to the others under the very addresses that the flags list for it. */
+static enum err check_own(const struct config *c, const struct member_peer *own, struct err_ctx *ec)
+{
+    const char *const *advertised = (const char *const *)c->advertise_peer;
+    struct err_ctx why = {{0}};
+    if (urls_compare(advertised, own->peer_urls, clock_now_ms(clock_real()) + URLS_RESOLVE_MS, c->log, &why) == OK) {
+        return OK;
+    }
+    char *prefix = xasprintf("%s=", c->name);
+    char *all = urls_join(advertised, "", ",");
+    char *named = urls_join(own->peer_urls, prefix, ",");
+    char *missing = missing_from(own->peer_urls, advertised, prefix);
+    enum err e;
+    if (missing != NULL) {
+        e = err_set(ec, ERR_INVALID, "--initial-cluster has %s but missing from --initial-advertise-peer-urls=%s (%s)", missing, all, why.text);
+    } else if ((missing = missing_from(advertised, own->peer_urls, "")) != NULL) {
+        e = err_set(ec, ERR_INVALID, "--initial-advertise-peer-urls has %s but missing from --initial-cluster=%s", missing, named);
+    } else {
+        e = err_set(ec, ERR_INVALID, "failed to resolve %s to match --initial-cluster=%s (%s)", all, named, why.text);
+    }
+    free(missing);
+    free(named);
+    free(all);
+    free(prefix);
+    return e;
+}
+
+static enum err check_names(const struct config *c, const struct founders *f, struct err_ctx *ec)
+{
+    const struct member_peer *own = founders_named(f, c->name);
+    if (own == NULL) {
+        return err_set(ec, ERR_INVALID, "couldn't find local name \"%s\" in the initial cluster configuration", c->name);
+    }
+    enum err e = c->existing_cluster ? OK : check_own(c, own, ec); /* who joins was announced when it was added */
+    if (e == OK && founders_share_url(f)) {
+        char *text = founders_text(f);
+        e = err_set(ec, ERR_INVALID, "initial cluster %s has duplicate url", text);
+        free(text);
+    }
+    return e;
+}
+
+/* --- founding -------------------------------------------------------------------------------------------------------- */
+
+/* A founder that has lost its disk must not begin again as if nothing had been: it may have voted and acknowledged. */
+static enum err check_not_founded(const struct config *c, const struct founders *f, uint64_t own_id, struct err_ctx *ec)
+{
+    const char **urls = urls_of_others(f, c->name);
+    struct remote_cluster remote = {0};
+    enum err e = OK;
+    if (remote_members(urls, FOUNDING_ASK_MS, NULL, &remote, NULL) == OK) {
+        for (size_t i = 0; i < remote.n; i++) {
+            if (remote.members[i].id == own_id && remote.members[i].client_urls[0] != NULL) {
+                e = err_set(ec, ERR_EXISTS, "member %" PRIx64 " has already been bootstrapped", own_id);
+            }
+        }
+        remote_cluster_deinit(&remote);
+    }
+    free(urls);
+    return e;
+}
+
+/* --- joining ---------------------------------------------------------------------------------------------------------- */
+
+/* Every member of the running cluster is one that the flags name, by its peer URLs; that one gets its id. */
+static enum err match_members(const struct config *c, const struct remote_cluster *remote, struct founders *f, struct err_ctx *ec)
+{
+    if (remote->n != f->n) {
+        return err_set(ec, ERR_INVALID, "member count is unequal");
+    }
+    uint64_t deadline_ms = clock_now_ms(clock_real()) + URLS_RESOLVE_MS;
+    for (size_t i = 0; i < remote->n; i++) {
+        const char *const *urls = (const char *const *)remote->members[i].peer_urls;
+        struct err_ctx why = {{0}};
+        size_t k = 0;
+        while (k < f->n && urls_compare(urls, f->peers[k].peer_urls, deadline_ms, c->log, &why) != OK) {
+            k++;
+        }
+        if (k == f->n) {
+            char *text = urls_join(urls, "", " ");
+            enum err e = err_set(ec, ERR_INVALID, "PeerURLs: no match found for existing member (%" PRIx64 ", [%s]), last resolver error (%s)",
+                                 remote->members[i].id, text, why.text);
+            free(text);
+            return e;
+        }
+        f->peers[k].id = remote->members[i].id;
+    }
+    f->cluster_id = remote->id;
+    return OK;
+}
+
+/* What this version can live with: clusters of its own minor version and older; while one is being downgraded, exactly the next newer. */
+static enum err check_versions(const struct config *c, const struct founders *f, uint64_t own_id, struct err_ctx *ec)
+{
+    uint64_t timeout_ms = 5000u + 2u * c->election_ms;
+    struct peer_version own = {0};
+    struct peer_version min = {0};
+    ASSERT(peer_version_parse(slice_str(ETCD_VERSION), &own) == OK);
+    ASSERT(peer_version_parse(slice_str(PEER_MIN_CLUSTER_VERSION), &min) == OK);
+    struct peer_version max = own;
+    char text[FOUNDERS_MAX][REMOTE_VERSION_BYTES];
+    bool heard[FOUNDERS_MAX] = {false};
+    bool downgrade = false;
+    for (size_t i = 0; i < f->n; i++) {
+        heard[i] = f->peers[i].id != own_id && remote_cluster_version(f->peers[i].peer_urls, timeout_ms, text[i]);
+        downgrade = downgrade || (heard[i] && remote_downgrade_enabled(f->peers[i].peer_urls, timeout_ms));
+    }
+    if (downgrade) {
+        max.minor++;
+        min = max;
+    }
+    bool fits = false;
+    for (size_t i = 0; i < f->n; i++) {
+        struct peer_version v;
+        if (!heard[i]) {
+            continue;
+        }
+        if (peer_version_parse(slice_str(text[i]), &v) != OK) {
+            log_warn(c->log, "failed to parse cluster version of remote member", F_HEX("remote-member-id", f->peers[i].id),
+                     F_STR("remote-member-cluster-version", text[i]));
+            continue;
+        }
+        bool low = peer_version_cmp(v, min) < 0;
+        if (low || peer_version_cmp(v, max) > 0) {
+            log_warn(c->log, low ? "cluster version of remote member is not compatible; too low"
+                                 : "cluster version of remote member is not compatible; too high",
+                     F_HEX("remote-member-id", f->peers[i].id), F_STR("remote-member-cluster-version", text[i]));
+            return err_set(ec, ERR_INVALID, "incompatible with current running cluster");
+        }
+        fits = true;
+    }
+    return fits ? OK : err_set(ec, ERR_INVALID, "incompatible with current running cluster");
+}
+
+static enum err check_learners(const struct config *c, const struct remote_cluster *remote, struct err_ctx *ec)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < remote->n; i++) {
+        n += remote->members[i].is_learner ? 1 : 0;
+    }
+    return n <= c->max_learners ? OK : err_set(ec, ERR_TOO_MANY_LEARNERS, "membership: too many learner members in cluster");
+}
+
+static enum err join(const struct config *c, struct founders *f, struct err_ctx *ec)
+{
+    const char **urls = urls_of_others(f, c->name);
+    struct remote_cluster remote = {0};
+    enum err e = remote_members(urls, JOINING_ASK_MS, c->log, &remote, ec);
+    free(urls);
+    if (e != OK) {
+        return err_wrap(ec, e, "cannot fetch cluster info from peer urls");
+    }
+    e = match_members(c, &remote, f, ec);
+    if (e != OK) {
+        char *text = remote_cluster_text(&remote);
+        e = err_wrap(ec, e, "error validating peerURLs %s", text);
+        free(text);
+    }
+    if (e == OK) {
+        e = check_versions(c, f, founders_named(f, c->name)->id, ec);
+    }
+    if (e == OK) {
+        e = check_learners(c, &remote, ec);
+    }
+    founders_sort(f);
+    remote_cluster_deinit(&remote);
+    return e;
+}
+
+/* --- all three ways ----------------------------------------------------------------------------------------------------- */
+
+static enum err from_flags(const struct config *c, struct origin *out, struct err_ctx *ec)
+{
+    enum err e = founders_parse(c->initial_cluster, c->cluster_token, &out->members, ec);
+    if (e == OK) {
+        e = check_names(c, &out->members, ec);
+    }
+    if (e == OK) {
+        e = c->existing_cluster ? join(c, &out->members, ec)
+                                : check_not_founded(c, &out->members, founders_named(&out->members, c->name)->id, ec);
+    }
+    if (e != OK) {
+        return e;
+    }
+    out->joining = c->existing_cluster;
+    out->cluster_id = out->members.cluster_id;
+    out->member_id = founders_named(&out->members, c->name)->id;
+    return OK;
+}
+
+enum err origin_find(const struct config *c, struct vfs *v, struct origin *out, struct err_ctx *ec)
+{
+    *out = (struct origin){0};
+    struct wal_identity id = {0};
+    bool exists = false;
+    bool has_entries = false;
+    enum err e = wal_exists(v, c->wal_dir, &exists, ec);
+    if (e == OK && exists) {
+        e = wal_identity_of(v, c->wal_dir, &id, &has_entries, ec);
+    }
+    if (e != OK) {
+        return e;
+    }
+    /* An empty log was made by a start that ended before the member was founded or heard of the cluster: the flags still count. */
+    if (!has_entries) {
+        return from_flags(c, out, ec);
+    }
+    out->cluster_id = id.cluster_id;
+    out->member_id = id.member_id;
+    out->restarting = true;
+    return OK;
+}
+
+void origin_deinit(struct origin *o)
+{
+    founders_deinit(&o->members);
+}

@@ -1,0 +1,338 @@
+/* serve.c - the way up: services, listeners, member, threads. See server.h. */
+#include "tools/pintle/server.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "wal/wal.h"
+
+#define OWN_DESCRIPTORS 150u /* log, store, listeners, loops and links */
+#define QUOTA_DEFAULT (2ll << 30)
+
+_Noreturn void server_die(struct server *s, enum err e, const char *text)
+{
+    log_fatal(s->config.log, "discovery failed", F_STR("error", text[0] != '\0' ? text : err_text(e)));
+    exit(1);
+}
+
+/* --- readiness ------------------------------------------------------------------------------------------------ */
+
+static void notify_systemd(const struct server *s)
+{
+    const char *path = getenv("NOTIFY_SOCKET");
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    if (path == NULL || strlen(path) >= sizeof(a.sun_path)) {
+        return;
+    }
+    memcpy(a.sun_path, path, strlen(path));
+    socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
+    if (path[0] == '@') {
+        a.sun_path[0] = '\0';
+    }
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || sendto(fd, "READY=1", 7, 0, (struct sockaddr *)&a, len) != 7) {
+        log_error(s->config.log, "failed to notify systemd for readiness", F_STR("error", strerror(errno)));
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+struct ready_item {
+    struct loop_item item;
+    struct server *server;
+};
+
+static void run_ready(struct loop *l, struct loop_item *item)
+{
+    (void)l;
+    struct server *s = CONTAINER_OF(item, struct ready_item, item)->server;
+    free(CONTAINER_OF(item, struct ready_item, item));
+    if (s->closing) {
+        return;
+    }
+    s->serving = true;
+    grpc_server_serve(s->grpc, s->loops, s->config.n_loops);
+    log_msg(s->config.log, LOG_INFO, "ready to serve client requests");
+    for (char **u = s->config.listen_client; *u != NULL; u++) {
+        log_info(s->config.log, "serving client traffic insecurely; this is strongly discouraged!", F_STR("traffic", "grpc+http"),
+                 F_STR("address", strstr(*u, "://") + 3));
+    }
+    notify_systemd(s);
+}
+
+/* Member loop: published, so there was a quorum. */
+static void on_ready(void *arg)
+{
+    struct server *s = arg;
+    char cluster[20];
+    (void)snprintf(cluster, sizeof(cluster), "%" PRIx64, s->origin.cluster_id);
+    log_info(s->config.log, "published local member to cluster through raft", F_HEX("local-member-id", s->origin.member_id),
+             F_STR("cluster-id", cluster));
+    struct ready_item *r = xcalloc(1, sizeof(*r));
+    r->item.run = run_ready;
+    r->server = s;
+    loop_post(s->loops[0], &r->item);
+}
+
+/* Any thread: log or store cannot be trusted any more. Nothing is retried; a restart reads what is on disk. */
+static void on_failed(void *arg, enum err e, const char *what)
+{
+    struct server *s = arg;
+    log_fatal(s->config.log, "storage failed; exiting to restart from disk", F_STR("error", what), F_STR("kind", err_text(e)));
+    _exit(1);
+}
+
+/* --- services -------------------------------------------------------------------------------------------------- */
+
+/* As many as there are descriptors, without those for our own files (as etcd). The soft limit goes up to the hard one first, as Go does. */
+static unsigned connections_max(void)
+{
+    struct rlimit r;
+    if (getrlimit(RLIMIT_NOFILE, &r) != 0) {
+        return 0;
+    }
+    if (r.rlim_cur < r.rlim_max) {
+        struct rlimit more = {.rlim_cur = r.rlim_max, .rlim_max = r.rlim_max};
+        r = setrlimit(RLIMIT_NOFILE, &more) == 0 ? more : r;
+    }
+    rlim_t n = r.rlim_cur > 2 * OWN_DESCRIPTORS ? r.rlim_cur - OWN_DESCRIPTORS : r.rlim_cur / 2;
+    return n > UINT_MAX ? UINT_MAX : n < 1 ? 1u : (unsigned)n;
+}
+
+static void create_grpc(struct server *s)
+{
+    const struct config *c = &s->config;
+    struct grpc_server_config gc = {
+        .limits = {.recv_bytes_max = c->max_request_bytes + (512u << 10),
+                   .concurrent_streams_max = c->max_streams,
+                   .keepalive_min_ms = c->keepalive_min_ms,
+                   .keepalive_interval_ms = c->keepalive_interval_ms,
+                   .keepalive_timeout_ms = c->keepalive_timeout_ms},
+        .tables = etcd_server_tables(s->etcd),
+        .http = etcd_server_http(s->etcd),
+        .metrics = s->metrics,
+        .connections_max = connections_max(),
+        .admit = etcd_server_admit,
+        .admit_arg = s->etcd,
+    };
+    s->grpc = grpc_server_create(&gc);
+}
+
+static void create_peers(struct server *s)
+{
+    const struct config *c = &s->config;
+    s->peer_loop = loop_create(c->n_loops);
+    struct peer_transport_config pc = {
+        .loop = s->peer_loop,
+        .clock = clock_real(),
+        .log = c->log,
+        .metrics = s->metrics,
+        .cluster_id = s->origin.cluster_id,
+        .member_id = s->origin.member_id,
+        .version = ETCD_VERSION,
+        .advertised_urls = (const char *const *)c->advertise_peer,
+        .election_ms = c->election_ms,
+        .spool_dir = c->snap_dir,
+        .other = etcd_server_peer_http(s->etcd),
+    };
+    s->peers = peer_transport_create(&pc);
+}
+
+void server_create_services(struct server *s)
+{
+    const struct config *c = &s->config;
+    s->metrics = metrics_create();
+    s->loops = xcalloc(c->n_loops, sizeof(struct loop *));
+    for (unsigned i = 0; i < c->n_loops; i++) {
+        s->loops[i] = loop_create(i);
+    }
+    struct etcd_server_config ec = {
+        .clock = clock_real(),
+        .log = c->log,
+        .metrics = s->metrics,
+        .max_request_bytes = c->max_request_bytes,
+        .max_txn_ops = c->max_txn_ops,
+        .quota_flag = c->quota_flag,
+        .progress_interval_ms = c->progress_interval_ms,
+    };
+    s->etcd = etcd_server_create(&ec, s->loops, c->n_loops);
+    create_grpc(s);
+    create_peers(s);
+}
+
+/* --- listeners ---------------------------------------------------------------------------------------------------- */
+
+typedef enum err bind_fn(struct server *s, const char *host, const char *port, struct err_ctx *ec); /* no port: a unix socket */
+
+static enum err bind_client(struct server *s, const char *host, const char *port, struct err_ctx *ec)
+{
+    return port == NULL ? grpc_server_bind_unix(s->grpc, host, ec) : grpc_server_bind(s->grpc, host, port, ec);
+}
+
+static enum err bind_peer(struct server *s, const char *host, const char *port, struct err_ctx *ec)
+{
+    return port == NULL ? peer_transport_bind_unix(s->peers, host, ec) : peer_transport_bind(s->peers, host, port, ec);
+}
+
+static void bind_urls(struct server *s, char *const *urls, bind_fn *bind)
+{
+    struct err_ctx ec = {{0}};
+    for (; *urls != NULL; urls++) {
+        const char *address = strstr(*urls, "://") + 3;
+        enum err e;
+        if (strncmp(*urls, "unix", 4) == 0) {
+            /* For clients the path is all of it; for members, as in etcd, what stands where a host would. */
+            char *path = bind == bind_peer ? xstrndup(address, strcspn(address, "/")) : xstrdup(address);
+            e = bind(s, path, NULL, &ec);
+            free(path);
+        } else {
+            const char *colon = strrchr(address, ':');
+            bool v6 = address[0] == '[';
+            char *host = xstrndup(address + (v6 ? 1 : 0), (size_t)(colon - address) - (v6 ? 2u : 0u));
+            e = bind(s, host, colon + 1, &ec);
+            free(host);
+        }
+        if (e != OK) {
+            server_die(s, e, ec.text);
+        }
+    }
+}
+
+void server_bind(struct server *s)
+{
+    log_info(s->config.log, "configuring peer listeners", F_STRS("listen-peer-urls", (const char *const *)s->config.listen_peer));
+    bind_urls(s, s->config.listen_peer, bind_peer);
+    log_info(s->config.log, "configuring client listeners", F_STRS("listen-client-urls", (const char *const *)s->config.listen_client));
+    bind_urls(s, s->config.listen_client, bind_client);
+}
+
+/* --- the member ----------------------------------------------------------------------------------------------------- */
+
+static struct member_config member_config_of(struct server *s, struct backend *backend)
+{
+    const struct config *c = &s->config;
+    return (struct member_config){
+        .cluster_id = s->origin.cluster_id,
+        .member_id = s->origin.member_id,
+        .name = c->name,
+        .client_urls = (const char *const *)c->advertise_client,
+        .initial = s->origin.members.peers,
+        .n_initial = s->origin.members.n,
+        .joining = s->origin.joining,
+        .force_new_cluster = c->force_new_cluster && s->origin.restarting,
+        .own_peer_urls = (const char *const *)c->advertise_peer,
+        .vfs = vfs_real(),
+        .clock = clock_real(),
+        .log = c->log,
+        .metrics = s->metrics,
+        .wal_dir = c->wal_dir,
+        .segment_bytes = WAL_SEGMENT_BYTES_DEFAULT,
+        .no_sync = c->no_sync,
+        .backend = backend,
+        .place = &s->place,
+        .transport = peer_transport_table(s->peers),
+        .heartbeat_ms = c->heartbeat_ms,
+        .election_ms = c->election_ms,
+        .pre_vote = c->pre_vote,
+        .catch_up_entries = c->catch_up_entries,
+        .quota_bytes = c->quota_flag == 0 ? QUOTA_DEFAULT : c->quota_flag < 0 ? INT64_MAX : c->quota_flag,
+        .compaction_batch_limit = c->compaction_batch_limit,
+        .max_request_bytes = c->max_request_bytes,
+        .max_learners = c->max_learners,
+        .strict_reconfig = c->strict_reconfig,
+        .fast_forward = c->fast_forward,
+        .version = ETCD_VERSION,
+        .ports = etcd_server_ports(s->etcd),
+        .failed = on_failed,
+        .ready = on_ready,
+        .removed = server_on_removed,
+        .arg = s,
+    };
+}
+
+void server_open_member(struct server *s)
+{
+    struct err_ctx ec = {{0}};
+    const struct config *c = &s->config;
+    struct backend *backend = NULL;
+    s->place = store_place_lmdb(c->snap_dir, BACKEND_MAP_BYTES_DEFAULT, c->no_sync);
+    enum err e = backend_lmdb_open(c->snap_dir, BACKEND_MAP_BYTES_DEFAULT, c->no_sync, &backend, &ec);
+    if (e != OK) {
+        server_die(s, e, ec.text);
+    }
+    log_info(c->log, "opened backend db", F_STR("path", c->snap_dir));
+    struct member_config mc = member_config_of(s, backend);
+    e = member_open(&mc, &s->member, &ec);
+    if (e != OK) {
+        log_error(c->log, "bootstrap failed", F_STR("error", ec.text[0] != '\0' ? ec.text : err_text(e)));
+        server_die(s, e, ec.text);
+    }
+    peer_transport_attach(s->peers, s->member);
+    etcd_server_attach(s->etcd, s->member);
+    etcd_server_attach_peers(s->etcd, s->peers);
+}
+
+/* --- threads ---------------------------------------------------------------------------------------------------------- */
+
+static void *loop_main(void *arg)
+{
+    loop_run(arg);
+    return NULL;
+}
+
+/* The other members are served from before this one may be ready until after it has handed leadership over. */
+void server_run(struct server *s)
+{
+    unsigned n = s->config.n_loops;
+    s->threads = xcalloc(n, sizeof(*s->threads));
+    server_catch_signals(s);
+    peer_transport_start(s->peers);
+    ASSERT(pthread_create(&s->peer_thread, NULL, loop_main, s->peer_loop) == 0);
+    (void)pthread_setname_np(s->peer_thread, "peers");
+    log_info(s->config.log, "now serving peer/client/metrics", F_HEX("local-member-id", s->origin.member_id),
+             F_STRS("initial-advertise-peer-urls", (const char *const *)s->config.advertise_peer),
+             F_STRS("listen-peer-urls", (const char *const *)s->config.listen_peer),
+             F_STRS("advertise-client-urls", (const char *const *)s->config.advertise_client),
+             F_STRS("listen-client-urls", (const char *const *)s->config.listen_client));
+    member_start(s->member);
+    for (unsigned i = 1; i < n; i++) {
+        ASSERT(pthread_create(&s->threads[i], NULL, loop_main, s->loops[i]) == 0);
+    }
+    loop_run(s->loops[0]);
+    for (unsigned i = 1; i < n; i++) {
+        pthread_join(s->threads[i], NULL);
+    }
+    server_hand_over(s);
+    member_stop(s->member);
+    server_stop_peers(s);
+}
+
+void server_tear_down(struct server *s)
+{
+    for (unsigned i = 0; i < s->config.n_loops; i++) {
+        loop_destroy(&s->loops[i]);
+    }
+    grpc_server_destroy(&s->grpc);
+    loop_destroy(&s->peer_loop);
+    etcd_server_destroy(&s->etcd);
+    member_close(&s->member);
+    peer_transport_destroy(&s->peers);
+    metrics_destroy(&s->metrics);
+    datadir_close(&s->datadir);
+    origin_deinit(&s->origin);
+    free(s->threads);
+    free(s->loops);
+    log_info(s->config.log, "closed etcd server", F_STR("name", s->config.name), F_STR("data-dir", s->config.data_dir));
+    config_deinit(&s->config);
+}
