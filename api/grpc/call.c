@@ -137,13 +137,30 @@ static void tell_ended(struct grpc_call *c)
     }
 }
 
+/* --- the way to the peer: a stream, or whoever made the call in this process
+ * ------------------------------------- */
+
+static void account(struct grpc_call *c)
+{
+    if (!c->in_process) {
+        h2_queued_set(&c->stream, c->out.len - c->out_at + c->after.len);
+    }
+}
+
+static void tell_local(struct grpc_call *c)
+{
+    if (c->local != NULL) {
+        local_news(c->local);
+    }
+}
+
 static void drop_queue(struct grpc_call *c)
 {
     release_source(c);
     keep_small(&c->out);
     bytes_deinit(&c->after);
     c->out_at = 0;
-    h2_queued_set(&c->stream, 0);
+    account(c);
 }
 
 void call_handled(struct grpc_call *c, enum grpc_code code)
@@ -151,6 +168,16 @@ void call_handled(struct grpc_call *c, enum grpc_code code)
     if (c->counted) {
         counter_add(c->row->handled[code], 1);
     }
+}
+
+bool call_admit(struct grpc_call *c)
+{
+    if (c->inner) {
+        return true;
+    }
+    c->counted = true;
+    counter_add(c->row->started, 1);
+    return server_admit(c);
 }
 
 void call_closed(struct grpc_call *c)
@@ -251,7 +278,11 @@ static void finish(struct grpc_call *c, enum grpc_code code, const char *text)
 {
     c->finished = true;
     c->code = code;
-    c->text = encoded_text(c, text);
+    if (!c->in_process) {
+        c->text = encoded_text(c, text);
+    } else if (text != NULL) {
+        c->text = call_keep(c, slice_of(text, strnlen(text, STATUS_TEXT_MAX)));
+    }
     call_handled(c, code);
 }
 
@@ -259,7 +290,11 @@ void call_refuse(struct grpc_call *c, const char *http_status, enum grpc_code co
                  const char *text)
 {
     finish(c, code, text);
-    respond_trailers_only(c, http_status);
+    if (c->in_process) {
+        tell_local(c);
+    } else {
+        respond_trailers_only(c, http_status);
+    }
 }
 
 void grpc_finish(struct grpc_call *c, enum grpc_code code, const char *message)
@@ -268,7 +303,9 @@ void grpc_finish(struct grpc_call *c, enum grpc_code code, const char *message)
         return;
     }
     finish(c, code, message);
-    if (c->stream.responded) {
+    if (c->in_process) {
+        tell_local(c);
+    } else if (c->stream.responded) {
         h2_resume(&c->stream);
     } else if (queue_is_empty(c)) {
         respond_trailers_only(c, "200");
@@ -317,7 +354,11 @@ void grpc_abort(struct grpc_call *c, enum grpc_code code)
         return; /* the pull's failure resets the stream */
     }
     drop_queue(c);
-    h2_reset(&c->stream, reset_code(code));
+    if (c->in_process) {
+        tell_local(c);
+    } else {
+        h2_reset(&c->stream, reset_code(code));
+    }
 }
 
 static void on_deadline(struct loop *l, struct loop_timer *t)
@@ -338,17 +379,22 @@ static void on_deadline(struct loop *l, struct loop_timer *t)
 /* --- messages
  * --------------------------------------------------------------------------------------- */
 
-static void account(struct grpc_call *c)
-{
-    h2_queued_set(&c->stream, c->out.len - c->out_at + c->after.len);
-}
-
 static void respond(struct grpc_call *c)
 {
-    if (c->stream.responded) {
+    if (c->in_process) {
+        tell_local(c);
+    } else if (c->stream.responded) {
         h2_resume(&c->stream);
     } else {
         h2_respond(&c->stream, head_fields, ARRAY_LEN(head_fields), true);
+    }
+}
+
+static void count_sent(struct grpc_call *c, uint64_t len)
+{
+    if (!c->inner) {
+        c->home->sent_bytes += len;
+        counter_add(c->row->sent, 1);
     }
 }
 
@@ -402,8 +448,7 @@ void grpc_send(struct grpc_call *c, const struct slice *pieces, size_t n)
             p += pieces[i].len;
         }
     }
-    c->home->sent_bytes += len;
-    counter_add(c->row->sent, 1);
+    count_sent(c, len);
     account(c);
     respond(c);
 }
@@ -423,11 +468,12 @@ void grpc_send_source(struct grpc_call *c, uint64_t len, struct grpc_source *s)
     put_frame_head(p, (uint32_t)len);
     c->source = s;
     c->source_left = len;
-    c->home->sent_bytes += len;
-    counter_add(c->row->sent, 1);
+    count_sent(c, len);
     account(c);
     respond(c);
-    h2_urgency(&c->stream, 5, true); /* bulk gives way to small answers on the same connection */
+    if (!c->in_process) {
+        h2_urgency(&c->stream, 5, true); /* bulk gives way to small answers beside it */
+    }
 }
 
 void grpc_reply(struct grpc_call *c, const struct slice *pieces, size_t n)
@@ -514,7 +560,9 @@ int64_t call_pull(struct grpc_call *c, uint8_t *dst, size_t room, bool *last)
     check_drain(c);
     if (c->finished && queue_is_empty(c)) {
         *last = true;
-        send_trailers(c);
+        if (!c->in_process) {
+            send_trailers(c);
+        }
     }
     return (int64_t)n;
 }
@@ -604,6 +652,11 @@ uint64_t grpc_call_deadline_ms(const struct grpc_call *c)
 bool grpc_call_ended(const struct grpc_call *c)
 {
     return c->finished || c->closed;
+}
+
+struct grpc_server *grpc_call_server(const struct grpc_call *c)
+{
+    return c->home->server;
 }
 
 void **grpc_call_state(struct grpc_call *c)

@@ -1,13 +1,15 @@
 /* call.h - what the parts of api/grpc share about a call.
  *
  * What        head.c reads request headers, message.c cuts the body into messages, call.c holds the
- *             answer's queue and the life of a call, server.c ties them to api/http.
+ *             answer's queue and the life of a call, server.c ties them to api/http, local.c makes
+ *             calls that come from inside the process.
  * Callers     api/grpc and its tests only.
  * Thread      the call's loop.
  */
 #ifndef API_GRPC_CALL_H
 #define API_GRPC_CALL_H
 
+#include "api/grpc/local.h"
 #include "api/grpc/server.h"
 #include "api/http/h2.h"
 
@@ -35,8 +37,11 @@ struct method_row;
 struct call_home;
 
 struct grpc_call {
-    struct h2_stream stream;
+    struct h2_stream stream; /* unused when in_process */
     struct call_home *home;
+    struct grpc_local *local; /* who made this call, until it has closed it; NULL: over HTTP/2 */
+    bool in_process;
+    bool inner; /* part of another call: neither admitted nor counted by itself */
     const struct grpc_method *method; /* NULL until known */
     struct method_row *row;
     struct arena *arena;    /* owned; NULL until needed */
@@ -89,6 +94,8 @@ struct call_home {
     struct grpc_call *pool;
     size_t n_pool;
     struct grpc_call *drains; /* calls whose drain callback may be due */
+    struct grpc_local *locals; /* all that are open */
+    struct grpc_local *ready;  /* those with news for their makers */
     bool detached;
     uint64_t received_bytes; /* of messages, since the last turn end */
     uint64_t sent_bytes;
@@ -115,6 +122,7 @@ void call_refuse(struct grpc_call *c, const char *http_status, enum grpc_code co
 bool call_run_drains(struct call_home *h);
 void call_pool_free(struct call_home *h);
 void call_handled(struct grpc_call *c, enum grpc_code code); /* count the end */
+bool call_admit(struct grpc_call *c); /* count the start, and pass what every call passes first */
 struct slice call_keep(struct grpc_call *c, struct slice s); /* copy into the arena */
 
 /* head.c */
@@ -124,10 +132,18 @@ void call_request(struct grpc_call *c);
 MUST_CHECK enum err grpc_timeout_parse(struct slice text, uint64_t *ms);
 
 /* message.c */
+void call_message(struct grpc_call *c, struct slice message); /* a whole one */
+MUST_CHECK bool call_length_is_allowed(struct grpc_call *c, size_t len); /* else it has ended */
 void call_data(struct grpc_call *c, struct slice piece);
 void call_half_closed(struct grpc_call *c);
 
+/* local.c */
+void local_news(struct grpc_local *l); /* something to take: tell its maker at the end of the turn */
+bool local_run(struct call_home *h);
+void local_detach(struct call_home *h); /* the loop goes: end all */
+
 /* server.c */
+struct call_home *server_home(struct grpc_server *s, const struct loop *l); /* NULL: no such */
 struct method_row *server_find(struct grpc_server *s, struct slice path);
 bool server_knows_service(const struct grpc_server *s, struct slice service);
 const struct grpc_server_config *server_config(const struct grpc_server *s);

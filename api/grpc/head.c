@@ -218,13 +218,11 @@ void call_request(struct grpc_call *c)
         loop_timer_set(c->home->loop, &c->timer, c->deadline_ms);
     }
     if (c->method->kind != GRPC_UNARY) {
-        if (c->method->kind == GRPC_BIDI) {
+        if (c->method->kind == GRPC_BIDI && !c->in_process) {
             /* Long-lived streams take turns with the calls beside them. */
             h2_urgency(&c->stream, 3, true);
         }
-        c->counted = true;
-        counter_add(c->row->started, 1);
-        if (!server_admit(c)) {
+        if (!call_admit(c)) {
             return;
         }
         if (c->method->started != NULL) {

@@ -14,14 +14,14 @@ static uint32_t announced(const uint8_t *head)
     return (uint32_t)head[1] << 24 | (uint32_t)head[2] << 16 | (uint32_t)head[3] << 8 | head[4];
 }
 
-static bool length_is_allowed(struct grpc_call *c, uint32_t len)
+bool call_length_is_allowed(struct grpc_call *c, size_t len)
 {
     uint32_t max = server_config(c->home->server)->limits.recv_bytes_max;
     if (len <= max) {
         return true;
     }
     char text[96];
-    (void)snprintf(text, sizeof(text), "grpc: received message larger than max (%u vs. %u)", len,
+    (void)snprintf(text, sizeof(text), "grpc: received message larger than max (%zu vs. %u)", len,
                    max);
     grpc_finish(c, GRPC_RESOURCE_EXHAUSTED, text);
     return false;
@@ -43,11 +43,8 @@ static bool flag_is_allowed(struct grpc_call *c, uint8_t flag)
     return false;
 }
 
-static void deliver(struct grpc_call *c, uint8_t flag, struct slice message)
+void call_message(struct grpc_call *c, struct slice message)
 {
-    if (!flag_is_allowed(c, flag)) {
-        return;
-    }
     bool one_only = c->method->kind == GRPC_UNARY || c->method->kind == GRPC_SERVER_STREAM;
     if (one_only && c->n_messages > 0) {
         if (c->method->kind == GRPC_SERVER_STREAM) {
@@ -58,17 +55,22 @@ static void deliver(struct grpc_call *c, uint8_t flag, struct slice message)
         return; /* grpc-go never looks at what follows the message of a unary call */
     }
     c->n_messages++;
-    c->home->received_bytes += message.len;
-    if (c->method->kind == GRPC_UNARY) {
-        c->counted = true;
-        counter_add(c->row->started, 1);
-        if (!server_admit(c)) {
-            return;
-        }
+    if (c->method->kind == GRPC_UNARY && !call_admit(c)) {
+        return;
     }
-    counter_add(c->row->received, 1);
+    if (!c->inner) {
+        c->home->received_bytes += message.len;
+        counter_add(c->row->received, 1);
+    }
     c->running = true;
     c->method->message(c, message);
+}
+
+static void deliver(struct grpc_call *c, uint8_t flag, struct slice message)
+{
+    if (flag_is_allowed(c, flag)) {
+        call_message(c, message);
+    }
 }
 
 /* Take what `c->in` still lacks from `piece`; true when a whole message is there. */
@@ -92,7 +94,7 @@ void call_data(struct grpc_call *c, struct slice piece)
         if (c->n_in_head == 0 && piece.len >= FRAME_HEAD_BYTES) {
             uint32_t len = announced(piece.data);
             if (piece.len - FRAME_HEAD_BYTES >= len) {
-                if (!length_is_allowed(c, len)) {
+                if (!call_length_is_allowed(c, len)) {
                     return;
                 }
                 const uint8_t *at = piece.data;
@@ -107,7 +109,7 @@ void call_data(struct grpc_call *c, struct slice piece)
             if (c->n_in_head < FRAME_HEAD_BYTES) {
                 continue;
             }
-            if (!length_is_allowed(c, announced(c->in_head))) {
+            if (!call_length_is_allowed(c, announced(c->in_head))) {
                 return;
             }
             if (announced(c->in_head) > 0) {

@@ -158,7 +158,8 @@ static bool on_turn_end(void *loop_state)
         counter_add(h->server->sent_bytes, h->sent_bytes);
         h->sent_bytes = 0;
     }
-    return call_run_drains(h);
+    bool drained = call_run_drains(h);
+    return local_run(h) || drained;
 }
 
 /* Calls whose references outlive the loop free themselves; the home waits for grpc_server_destroy.
@@ -168,6 +169,7 @@ static void on_detach(void *loop_state)
     struct call_home *h = loop_state;
     (void)on_turn_end(h);
     h->detached = true;
+    local_detach(h);
     call_pool_free(h);
 }
 
@@ -228,6 +230,17 @@ static const struct h2_handler handler = {
 
 /* --- public
  * ----------------------------------------------------------------------------------------- */
+
+struct call_home *server_home(struct grpc_server *s, const struct loop *l)
+{
+    (void)pthread_mutex_lock(&s->lock);
+    struct call_home *h = s->homes;
+    while (h != NULL && h->loop != l) {
+        h = h->next;
+    }
+    (void)pthread_mutex_unlock(&s->lock);
+    return h;
+}
 
 const struct grpc_server_config *server_config(const struct grpc_server *s)
 {

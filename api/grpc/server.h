@@ -46,7 +46,8 @@ enum grpc_code {
 
 enum grpc_kind { GRPC_UNARY, GRPC_CLIENT_STREAM, GRPC_SERVER_STREAM, GRPC_BIDI };
 
-struct grpc_call; /* opaque */
+struct grpc_call;   /* opaque */
+struct grpc_server; /* opaque: one for the process, serving on every loop */
 
 struct grpc_method {
     const char *path; /* "/etcdserverpb.KV/Put" */
@@ -71,6 +72,7 @@ struct grpc_method {
 void *grpc_call_service(const struct grpc_call *c);
 const struct grpc_method *grpc_call_method(const struct grpc_call *c);
 struct loop *grpc_call_loop(const struct grpc_call *c);
+struct grpc_server *grpc_call_server(const struct grpc_call *c);
 struct arena *grpc_call_arena(struct grpc_call *c); /* lives as long as the call */
 /* First value of a request metadata key (lower case); NULL data when absent. Kept: token, authorization, hasleader,
  * client-api-version, grpcgateway-accept. */
@@ -121,8 +123,6 @@ struct grpc_limits {
     uint64_t keepalive_interval_ms; /* our pings after this much silence; 0: none */
     uint64_t keepalive_timeout_ms;
 };
-
-struct grpc_server; /* opaque: one for the process, serving on every loop */
 
 struct grpc_server_config {
     struct grpc_limits limits;
