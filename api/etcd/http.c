@@ -28,6 +28,7 @@ struct probe {
     struct etcd_server *server;
     struct http_exchange *exchange;
     bool health;       /* /health, else livez or readyz */
+    const char *type;  /* of a probe that is not /health: "livez", "readyz" */
     bool verbose;
     unsigned checks;   /* BIT of each check to run */
     const char *errors[N_CHECKS]; /* NULL: passed */
@@ -66,12 +67,31 @@ static void send_health(struct probe *p, const char *reason)
     bytes_deinit(&b);
 }
 
+static void count_check(struct probe *p, unsigned i)
+{
+    struct metrics *m = p->server->cfg.metrics;
+    bool ok = p->errors[i] == NULL;
+    struct bytes labels = {0};
+    metrics_label(&labels, "type", p->type);
+    metrics_label(&labels, "name", check_names[i]);
+    bytes_add(&labels, "", 1);
+    gauge_set(metrics_gauge(m, "etcd_server_healthcheck", "The result of each kind of healthcheck.", (const char *)labels.data), ok ? 1 : 0);
+    labels.len--;
+    metrics_label(&labels, "status", ok ? "success" : "error");
+    bytes_add(&labels, "", 1);
+    counter_add(metrics_counter(m, "etcd_server_healthchecks_total", "The total number of each kind of healthcheck.", (const char *)labels.data), 1);
+    bytes_deinit(&labels);
+}
+
 static void send_checks(struct probe *p)
 {
     struct bytes b = {0};
     bool failed = false;
     for (unsigned i = 0; i < N_CHECKS; i++) {
-        failed = failed || ((p->checks >> i & 1u) != 0 && p->errors[i] != NULL);
+        if ((p->checks >> i & 1u) != 0) {
+            failed = failed || p->errors[i] != NULL;
+            count_check(p, i);
+        }
     }
     for (unsigned i = 0; i < N_CHECKS && (failed || p->verbose); i++) {
         if ((p->checks >> i & 1u) == 0) {
@@ -127,12 +147,7 @@ static void probe_run(struct probe *p)
     struct etcd_loop *l = loop_of(s, http_exchange_loop(p->exchange));
     p->r.finish = finish_read;
     p->r.op.kind = MEMBER_READ_INDEX;
-    p->r.op.port = &l->port;
-    enum err e = member_submit(s->member, &p->r.op);
-    if (e != OK) {
-        p->r.op.err = e;
-        finish_read(&p->r);
-    }
+    request_submit_on(l, &p->r);
 }
 
 static struct probe *probe_create(struct etcd_server *s, struct http_exchange *x, const struct http_request *r)
@@ -172,6 +187,7 @@ static void health(struct etcd_server *s, struct http_exchange *x, const struct 
 static void checks(struct etcd_server *s, struct http_exchange *x, const struct http_request *r, unsigned set)
 {
     struct probe *p = probe_create(s, x, r);
+    p->type = strncmp(r->path, "/livez", 6) == 0 ? "livez" : "readyz";
     bool root = strchr(r->path + 1, '/') == NULL; /* a check asked for by name cannot be left out */
     for (unsigned i = 0; i < N_CHECKS; i++) {
         if ((set >> i & 1u) != 0 && !(root && query_has(r->query, "exclude", check_names[i]))) {
@@ -181,15 +197,20 @@ static void checks(struct etcd_server *s, struct http_exchange *x, const struct 
     probe_run(p);
 }
 
+void http_version_body(const struct etcd_server *s, struct bytes *out)
+{
+    char cluster[16];
+    engine_cluster_version(s->engine, cluster);
+    bytes_printf(out, "{\"etcdserver\":\"%s\",\"etcdcluster\":\"%s\",\"storage\":\"%s\"}", ETCD_VERSION,
+                 cluster[0] != '\0' ? cluster : "not_decided", ETCD_STORAGE_VERSION);
+}
+
 static void version(struct etcd_server *s, struct http_exchange *x, const struct http_request *r, unsigned unused)
 {
     (void)r;
     (void)unused;
-    char cluster[16];
-    engine_cluster_version(s->engine, cluster);
     struct bytes b = {0};
-    bytes_printf(&b, "{\"etcdserver\":\"%s\",\"etcdcluster\":\"%s\",\"storage\":\"%s\"}", ETCD_VERSION, cluster[0] != '\0' ? cluster : "not_decided",
-                 ETCD_STORAGE_VERSION);
+    http_version_body(s, &b);
     http_respond(x, 200, "application/json", CORS, bytes_slice(&b));
     bytes_deinit(&b);
 }
@@ -198,6 +219,7 @@ static void metrics(struct etcd_server *s, struct http_exchange *x, const struct
 {
     (void)r;
     (void)unused;
+    server_show_version(loop_of(s, http_exchange_loop(x)));
     struct bytes b = {0};
     metrics_render(s->cfg.metrics, &b);
     http_respond(x, 200, "text/plain; version=0.0.4; charset=utf-8", CORS, bytes_slice(&b));

@@ -147,7 +147,7 @@ static void range_serve(struct grpc_call *c, void *message)
 static void on_range(struct grpc_call *c, struct slice bytes)
 {
     Etcdserverpb__RangeRequest *r = request_decode(c, &etcdserverpb__range_request__descriptor, bytes);
-    if (r == NULL) {
+    if (r == NULL || !learner_admits(c, r->serializable)) {
         return;
     }
     enum err e = engine_check_range(r);

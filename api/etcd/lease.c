@@ -1,5 +1,5 @@
-/* lease.c - the Lease service. Grants and revocations go through the log; everything about remaining time is asked of the member loop, where the
- * leader keeps it. */
+/* lease.c - the Lease service. Grants and revocations go through the log; everything about remaining time is asked of the leader, who keeps it
+ * (lease_ask.c). */
 #include "api/etcd/internal.h"
 
 #include <stdlib.h>
@@ -63,61 +63,42 @@ static void on_revoke(struct grpc_call *c, struct slice bytes)
 
 /* --- time to live, leases ------------------------------------------------------------------------------------ */
 
-struct lookup {
-    struct lease_info info;
-    struct bytes keys; /* encoded `keys` fields; owned until the reply is sent */
-};
-
-static void add_key(void *arg, struct slice key)
+static void on_looked_up(struct leader_ask *ask)
 {
-    wire_add_message(arg, 5, key);
-}
-
-static bool call_time_to_live(struct member *m, struct member_op *op)
-{
-    struct request *r = CONTAINER_OF(op, struct request, op);
-    const Etcdserverpb__LeaseTimeToLiveRequest *q = r->message;
-    struct lease_table *leases = engine_leases(member_engine(m));
-    struct lookup *l = xcalloc(1, sizeof(*l));
-    op->err = lease_lookup(leases, q->id, member_now_ms(m), &l->info);
-    if (op->err == OK && q->keys) {
-        lease_each_key(leases, q->id, add_key, &l->keys);
-    }
-    r->answer = l;
-    return true;
-}
-
-static void finish_time_to_live(struct request *r)
-{
-    const Etcdserverpb__LeaseTimeToLiveRequest *q = r->message;
-    struct lookup *l = r->answer;
-    if (r->op.err != OK && r->op.err != ERR_LEASE_NOT_FOUND) {
-        status_finish(r->call, r->op.err);
+    struct lease_ask *a = CONTAINER_OF(ask, struct lease_ask, ask);
+    if (ask->err != OK && ask->err != ERR_LEASE_NOT_FOUND) {
+        status_finish(ask->call, ask->err);
     } else {
-        bool found = r->op.err == OK;
+        bool found = ask->err == OK;
         struct bytes b = {0};
-        wire_add_int(&b, 2, q->id);
-        wire_add_int(&b, 3, found ? l->info.remaining_s : -1);
-        wire_add_int(&b, 4, found ? l->info.ttl_s : 0);
-        bytes_add(&b, l->keys.data, l->keys.len);
-        reply_send(r->call, engine_revision(server_of(r->call)->engine), bytes_slice(&b));
+        wire_add_int(&b, 2, a->id);
+        wire_add_int(&b, 3, found ? a->ttl_s : -1);
+        wire_add_int(&b, 4, found ? a->granted_s : 0);
+        if (found) {
+            bytes_add(&b, a->key_fields.data, a->key_fields.len);
+        }
+        reply_send(ask->call, engine_revision(server_of(ask->call)->engine), bytes_slice(&b));
         bytes_deinit(&b);
     }
-    if (l != NULL) {
-        bytes_deinit(&l->keys);
-        free(l);
-    }
+    bytes_deinit(&a->key_fields);
 }
 
 static void on_time_to_live(struct grpc_call *c, struct slice bytes)
 {
     Etcdserverpb__LeaseTimeToLiveRequest *q = request_decode(c, &etcdserverpb__lease_time_to_live_request__descriptor, bytes);
-    struct request *r = q == NULL ? NULL : request_create(c, MEMBER_CALL, finish_time_to_live);
-    if (r != NULL) {
-        r->message = q;
-        r->op.call = call_time_to_live;
-        request_submit(r);
+    if (q == NULL) {
+        return;
     }
+    struct lease_ask *a = arena_calloc(grpc_call_arena(c), 1, sizeof(*a));
+    if (a == NULL) {
+        status_finish(c, ERR_TOO_MANY_REQUESTS);
+        return;
+    }
+    a->id = q->id;
+    a->lookup = true;
+    a->keys = q->keys;
+    a->ask.done = on_looked_up;
+    lease_ask_start(a, loop_of(server_of(c), grpc_call_loop(c)), c);
 }
 
 static void add_lease(void *arg, int64_t id)
@@ -166,83 +147,94 @@ static void on_leases(struct grpc_call *c, struct slice bytes)
 
 /* --- keepalive ---------------------------------------------------------------------------------------------------- */
 
-/* Answers come in the order of the requests, so one request of a stream is under way at a time and the others wait here. */
-struct keepalive {
-    struct request request; /* reused for one renewal after the other */
-    int64_t *ids;           /* ring, owned */
-    size_t first, n, cap;
-    bool busy, half_closed;
-    int64_t revision; /* sampled before the renewal, by the member loop */
-    int64_t ttl;      /* its result */
+/* One renewal of a stream, under way or answered and waiting for those before it. In the call's arena, used again and again. */
+struct renewal {
+    struct lease_ask lease;
+    struct keepalive *stream;
+    int64_t revision; /* sampled before the renewal: never later than an expiry that it might race with */
+    bool answered;
 };
 
-static void keepalive_next(struct grpc_call *c, struct keepalive *k);
+/* Up to KEEPALIVE_WINDOW renewals are under way at a time, so that a client with many leases does not wait for a leader elsewhere once for each. Their
+ * answers go out in the order of the requests; more requests wait as ids. */
+struct keepalive {
+    struct grpc_call *call; /* borrowed: gone when `ended` */
+    struct renewal *window[KEEPALIVE_WINDOW]; /* ring of those under way; NULL: not needed so far */
+    size_t window_first, n_window;
+    int64_t *ids; /* ring of those that wait, owned */
+    size_t first, n, cap;
+    bool half_closed, ended;
+};
 
-static void keepalive_reply(struct grpc_call *c, const struct keepalive *k, int64_t id, int64_t ttl)
+static void keepalive_go_on(struct keepalive *k);
+
+static void keepalive_reply(struct grpc_call *c, const struct renewal *r, int64_t ttl)
 {
     uint8_t head[REPLY_HEADER_MAX];
     uint8_t body[TWO_INTS_MAX];
-    size_t n = put_two_ints(body, 2, id, 3, ttl);
-    grpc_send(c, (struct slice[]){{head, reply_header(server_of(c), k->revision, head)}, {body, n}}, 2);
+    size_t n = put_two_ints(body, 2, r->lease.id, 3, ttl);
+    grpc_send(c, (struct slice[]){{head, reply_header(server_of(c), r->revision, head)}, {body, n}}, 2);
 }
 
-static bool call_renew(struct member *m, struct member_op *op)
+/* Send what is answered in order. false: the call has ended. */
+static bool keepalive_send(struct keepalive *k)
 {
-    struct request *r = CONTAINER_OF(op, struct request, op);
-    struct keepalive *k = CONTAINER_OF(r, struct keepalive, request);
-    int64_t ttl = 0;
-    k->revision = engine_revision(member_engine(m));
-    op->err = lease_renew(engine_leases(member_engine(m)), r->number, member_now_ms(m), &ttl);
-    k->ttl = ttl;
-    if (op->err == ERR_TIMEOUT) {
-        member_wait_lease_revoked(m, op, r->number); /* it has expired: the answer is TTL 0, once its keys are gone */
-        return false;
+    while (k->n_window > 0 && k->window[k->window_first]->answered) {
+        const struct renewal *r = k->window[k->window_first];
+        enum err e = r->lease.ask.err;
+        if (e != OK && e != ERR_LEASE_NOT_FOUND) {
+            status_finish(k->call, e);
+            return false;
+        }
+        keepalive_reply(k->call, r, e == OK ? r->lease.ttl_s : 0);
+        k->window_first = (k->window_first + 1) % KEEPALIVE_WINDOW;
+        k->n_window--;
     }
     return true;
 }
 
-static void finish_renew(struct request *r)
+static void on_renewed(struct leader_ask *ask)
 {
-    struct grpc_call *c = r->call;
-    struct keepalive *k = CONTAINER_OF(r, struct keepalive, request);
-    k->busy = false;
-    if (*grpc_call_state(c) == NULL) {
-        return; /* the call ended while the renewal was under way */
+    struct renewal *r = CONTAINER_OF(CONTAINER_OF(ask, struct lease_ask, ask), struct renewal, lease);
+    struct keepalive *k = r->stream;
+    r->answered = true;
+    bytes_deinit(&r->lease.key_fields);
+    if (!k->ended && keepalive_send(k)) {
+        keepalive_go_on(k);
     }
-    int64_t id = k->ids[k->first];
-    k->first = (k->first + 1) % k->cap;
-    k->n--;
-    if (r->op.err == OK) {
-        keepalive_reply(c, k, id, k->ttl);
-    } else if (r->op.err == ERR_LEASE_NOT_FOUND) {
-        keepalive_reply(c, k, id, 0);
-    } else if (r->op.err == ERR_NOT_LEADER) {
-        grpc_finish(c, GRPC_UNAVAILABLE, "etcdserver: no leader");
-        return;
-    } else {
-        status_finish(c, r->op.err);
-        return;
-    }
-    keepalive_next(c, k);
 }
 
-static void keepalive_next(struct grpc_call *c, struct keepalive *k)
+/* Let the oldest waiting id be renewed. Its answer never comes before this returns. */
+static bool keepalive_begin(struct keepalive *k)
 {
-    if (k->busy) {
-        return;
+    struct renewal **slot = &k->window[(k->window_first + k->n_window) % KEEPALIVE_WINDOW];
+    if (*slot == NULL) {
+        *slot = arena_alloc(grpc_call_arena(k->call), sizeof(**slot));
     }
-    if (k->n == 0) {
-        if (k->half_closed) {
-            grpc_finish(c, GRPC_OK, NULL);
+    struct renewal *r = *slot;
+    if (r == NULL) {
+        status_finish(k->call, ERR_TOO_MANY_REQUESTS);
+        return false;
+    }
+    struct etcd_server *s = server_of(k->call);
+    *r = (struct renewal){.stream = k, .revision = engine_revision(s->engine), .lease = {.id = k->ids[k->first], .ask = {.done = on_renewed}}};
+    k->first = (k->first + 1) % k->cap;
+    k->n--;
+    k->n_window++;
+    lease_ask_start(&r->lease, loop_of(s, grpc_call_loop(k->call)), k->call);
+    return true;
+}
+
+static void keepalive_go_on(struct keepalive *k)
+{
+    while (!k->ended && k->n > 0 && k->n_window < KEEPALIVE_WINDOW) {
+        if (!keepalive_begin(k)) {
+            return;
         }
-        return;
     }
-    k->busy = true;
-    k->request = (struct request){.call = grpc_call_ref(c), .finish = finish_renew, .number = k->ids[k->first]};
-    k->request.op.kind = MEMBER_CALL;
-    k->request.op.call = call_renew;
-    k->request.op.port = &loop_of(server_of(c), grpc_call_loop(c))->port;
-    request_submit(&k->request);
+    if (!k->ended && k->n_window == 0 && k->half_closed) {
+        grpc_finish(k->call, GRPC_OK, NULL);
+    }
 }
 
 static void keepalive_started(struct grpc_call *c)
@@ -252,6 +244,7 @@ static void keepalive_started(struct grpc_call *c)
         status_finish(c, ERR_TOO_MANY_REQUESTS);
         return;
     }
+    k->call = c;
     k->cap = 4;
     k->ids = xcalloc(k->cap, sizeof(*k->ids));
     *grpc_call_state(c) = k;
@@ -294,14 +287,14 @@ static void on_keepalive(struct grpc_call *c, struct slice bytes)
     }
     k->ids[(k->first + k->n) % k->cap] = id;
     k->n++;
-    keepalive_next(c, k);
+    keepalive_go_on(k);
 }
 
 static void keepalive_half_closed(struct grpc_call *c)
 {
     struct keepalive *k = *grpc_call_state(c);
     k->half_closed = true;
-    keepalive_next(c, k);
+    keepalive_go_on(k);
 }
 
 static void keepalive_ended(struct grpc_call *c)
@@ -309,7 +302,9 @@ static void keepalive_ended(struct grpc_call *c)
     struct keepalive *k = *grpc_call_state(c);
     *grpc_call_state(c) = NULL;
     if (k != NULL) {
-        free(k->ids); /* the rest is in the arena, which lives until a renewal under way has come back */
+        k->ended = true;
+        free(k->ids); /* the rest is in the arena, which lives until the renewals under way have come back */
+        k->ids = NULL;
     }
 }
 

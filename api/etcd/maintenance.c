@@ -45,6 +45,19 @@ static void add_errors(struct bytes *b, const struct etcd_server *s, const struc
     }
 }
 
+/* DowngradeInfo is always there. */
+static void add_downgrade(struct bytes *b, const struct etcd_server *s)
+{
+    char target[16];
+    struct bytes info = {0};
+    if (engine_downgrade(s->engine, target)) {
+        wire_add_bool(&info, 1, true);
+        wire_add_bytes(&info, 2, slice_str(target));
+    }
+    wire_add_message(b, 13, bytes_slice(&info));
+    bytes_deinit(&info);
+}
+
 static void on_status(struct grpc_call *c, struct slice bytes)
 {
     if (request_decode(c, &etcdserverpb__status_request__descriptor, bytes) == NULL) {
@@ -65,7 +78,7 @@ static void on_status(struct grpc_call *c, struct slice bytes)
     wire_add_bool(&b, 10, st.is_learner);
     wire_add_bytes(&b, 11, slice_str(ETCD_STORAGE_VERSION));
     wire_add_int(&b, 12, s->cfg.quota_flag == 0 ? QUOTA_DEFAULT : s->cfg.quota_flag);
-    wire_add_message(&b, 13, (struct slice){NULL, 0}); /* no downgrade is under way */
+    add_downgrade(&b, s);
     reply_send(c, engine_revision(s->engine), bytes_slice(&b));
     bytes_deinit(&b);
 }
@@ -179,6 +192,15 @@ static void on_hash_kv(struct grpc_call *c, struct slice bytes)
 
 /* --- leadership ----------------------------------------------------------------------------------------------------- */
 
+static void finish_move(struct request *r)
+{
+    if (r->op.err != OK) {
+        status_finish(r->call, r->op.err == ERR_TIMEOUT ? ERR_TIMEOUT_TRANSFER : r->op.err);
+        return;
+    }
+    grpc_reply(r->call, &(struct slice){NULL, 0}, 1); /* its reply has no header */
+}
+
 static void on_move_leader(struct grpc_call *c, struct slice bytes)
 {
     Etcdserverpb__MoveLeaderRequest *q = request_decode(c, &etcdserverpb__move_leader_request__descriptor, bytes);
@@ -186,13 +208,18 @@ static void on_move_leader(struct grpc_call *c, struct slice bytes)
         return;
     }
     struct etcd_server *s = server_of(c);
-    struct member_status st = member_status(s->member);
-    if (!st.is_leader) {
+    if (!member_status(s->member).is_leader) {
         status_finish(c, ERR_NOT_LEADER);
-    } else if (q->targetid == member_id(s->member)) {
+        return;
+    }
+    if (q->targetid == member_id(s->member)) {
         grpc_reply(c, &(struct slice){NULL, 0}, 1);
-    } else {
-        grpc_finish(c, GRPC_FAILED_PRECONDITION, "etcdserver: bad leader transferee");
+        return;
+    }
+    struct request *r = request_create(c, MEMBER_TRANSFER, finish_move);
+    if (r != NULL) {
+        r->op.target = q->targetid;
+        request_submit(r);
     }
 }
 

@@ -2,6 +2,7 @@
 #include "api/etcd/internal.h"
 
 #include <dirent.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -157,9 +158,41 @@ void server_count_request(struct etcd_loop *l, bool stream, struct slice client_
     counter_add(*requests, 1);
 }
 
+/* Its label is the value, so a new version is a new series and the old one goes to 0. Each loop remembers what it has shown last: all end with the
+ * same. */
+void server_show_version(struct etcd_loop *l)
+{
+    char now[16];
+    engine_cluster_version(l->server->engine, now);
+    char *dot = strchr(now, '.');
+    dot = dot == NULL ? NULL : strchr(dot + 1, '.');
+    if (dot != NULL) {
+        *dot = '\0';
+    }
+    const char *shown[2] = {l->version_shown, now};
+    if (strcmp(shown[0], now) == 0) {
+        return;
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        struct bytes labels = {0};
+        if (shown[i][0] != '\0') {
+            metrics_label(&labels, "cluster_version", shown[i]);
+            bytes_add(&labels, "", 1);
+            gauge_set(metrics_gauge(l->server->cfg.metrics, "etcd_cluster_version",
+                                    "Which version is running. 1 for 'cluster_version' label with current cluster version",
+                                    (const char *)labels.data),
+                      i);
+        }
+        bytes_deinit(&labels);
+    }
+    memcpy(l->version_shown, now, sizeof(now));
+}
+
 void server_metrics(struct etcd_server *s)
 {
     struct metrics *m = s->cfg.metrics;
+    char id[64];
+    (void)snprintf(id, sizeof(id), "server_id=\"%" PRIx64 "\"", member_id(s->member));
     static const struct {
         const char *name, *help;
         double (*value)(void *);
@@ -184,6 +217,10 @@ void server_metrics(struct etcd_server *s)
     metrics_callback(m, "process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", NULL, 1, cpu_seconds, s);
     metrics_callback(m, "etcd_server_version", "Which version is running. 1 for 'server_version' label with current version.",
                      "server_version=\"" ETCD_VERSION "\"", 0, one, s);
+    metrics_callback(m, "etcd_server_id", "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.", id, 0, one, s);
+    s->lease_renewed = metrics_counter(m, "etcd_debugging_lease_renewed_total", "The number of renewed leases seen by the leader.", NULL);
+    s->promote_successes = metrics_counter(m, "etcd_server_learner_promote_successes",
+                                           "The total number of successful learner promotions while this member is leader.", NULL);
     s->slow_read_indexes = metrics_counter(m, "etcd_server_slow_read_indexes_total",
                                            "The total number of pending read indexes not in sync with leader's or timed out read index requests.", NULL);
     s->read_indexes_failed = metrics_counter(m, "etcd_server_read_indexes_failed_total", "The total number of failed read indexes seen.", NULL);

@@ -133,13 +133,17 @@ struct request *request_create(struct grpc_call *c, enum member_op_kind kind, vo
     r->call = grpc_call_ref(c);
     r->finish = finish;
     r->op.kind = kind;
-    r->op.port = &loop_of(server_of(c), grpc_call_loop(c))->port;
     return r;
 }
 
 void request_submit(struct request *r)
 {
-    struct etcd_loop *l = loop_of(server_of(r->call), grpc_call_loop(r->call));
+    request_submit_on(loop_of(server_of(r->call), grpc_call_loop(r->call)), r);
+}
+
+void request_submit_on(struct etcd_loop *l, struct request *r)
+{
+    r->op.port = &l->port;
     r->op.node.next = NULL;
     if (l->last != NULL) {
         l->last->node.next = &r->op.node;

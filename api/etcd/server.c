@@ -66,6 +66,39 @@ static void on_changed(void *arg, struct event_batch *const *batches, size_t n)
     loop_post(l->loop, &c->item);
 }
 
+struct restored_item {
+    struct loop_item item;
+    struct etcd_loop *loop;
+    int64_t revision;
+};
+
+static void run_restored(struct loop *l, struct loop_item *item)
+{
+    (void)l;
+    struct restored_item *r = CONTAINER_OF(item, struct restored_item, item);
+    watch_hub_restored(r->loop->hub, r->revision);
+    free(r);
+}
+
+/* Through the same inbox as the changes, so that the hub sees both in the member's order. */
+static void on_restored(void *arg, int64_t revision)
+{
+    struct etcd_loop *l = arg;
+    struct restored_item *r = xcalloc(1, sizeof(*r));
+    *r = (struct restored_item){.item.run = run_restored, .loop = l, .revision = revision};
+    loop_post(l->loop, &r->item);
+}
+
+/* Nobody watches over the peer port. */
+static void on_changed_unseen(void *arg, struct event_batch *const *batches, size_t n)
+{
+    (void)arg;
+    for (size_t i = 0; i < n; i++) {
+        struct event_batch *b = batches[i];
+        event_batch_unref(&b);
+    }
+}
+
 /* --- from a loop to the member ------------------------------------------------------------------------------- */
 
 static void refuse(struct request *r, enum err e)
@@ -111,6 +144,13 @@ static void step_hub(struct loop *loop, void *arg)
     }
 }
 
+static void on_loop_stopped(struct loop *loop, void *arg)
+{
+    (void)loop;
+    asks_drop(arg);
+    led_streams_drop(arg);
+}
+
 /* --- life -------------------------------------------------------------------------------------------------------- */
 
 static const struct grpc_method *const all_tables[] = {kv_methods,      watch_methods,       lease_methods,
@@ -141,19 +181,25 @@ struct etcd_server *etcd_server_create(const struct etcd_server_config *cfg, str
     s->cfg = *cfg;
     s->n_loops = n_loops;
     s->loops = xcalloc(n_loops, sizeof(*s->loops));
-    s->ports = xcalloc(n_loops + 1u, sizeof(struct member_port *));
+    s->ports = xcalloc(n_loops + 2u, sizeof(struct member_port *));
     for (unsigned i = 0; i < n_loops; i++) {
         struct etcd_loop *l = &s->loops[i];
         ASSERT(loop_number(loops[i]) == i);
         l->server = s;
         l->loop = loops[i];
-        l->port = (struct member_port){.answered = on_answered, .changed = on_changed, .arg = l};
+        l->port = (struct member_port){.answered = on_answered, .changed = on_changed, .restored = on_restored, .arg = l};
         l->step_timer.fire = fire_step;
         l->message = arena_create(4096, STREAM_MESSAGE_BYTES);
         l->step_hook = (struct loop_hook){.run = step_hub, .arg = l};
+        l->stop_hook = (struct loop_hook){.run = on_loop_stopped, .arg = l};
         l->submit_hook = (struct loop_hook){.run = submit_all, .arg = l};
         s->ports[i] = &l->port;
     }
+    s->peer_loop.server = s;
+    s->peer_loop.port = (struct member_port){.answered = on_answered, .changed = on_changed_unseen, .arg = &s->peer_loop};
+    s->peer_loop.submit_hook = (struct loop_hook){.run = submit_all, .arg = &s->peer_loop};
+    s->peer_loop.stop_hook = (struct loop_hook){.run = on_loop_stopped, .arg = &s->peer_loop};
+    s->ports[n_loops] = &s->peer_loop.port;
     collect_methods(s);
     return s;
 }
@@ -171,8 +217,14 @@ void etcd_server_attach(struct etcd_server *s, struct member *m)
         s->loops[i].hub = watch_hub_create(s->engine, s->cfg.metrics);
         loop_hook_add(s->loops[i].loop, &s->loops[i].step_hook);
         loop_hook_add(s->loops[i].loop, &s->loops[i].submit_hook);
+        loop_hook_add_stop(s->loops[i].loop, &s->loops[i].stop_hook);
     }
     server_metrics(s);
+}
+
+void etcd_server_attach_peers(struct etcd_server *s, struct peer_transport *t)
+{
+    s->peers = t;
 }
 
 void etcd_server_destroy(struct etcd_server **sp)
@@ -202,15 +254,27 @@ const struct grpc_method *const *etcd_server_tables(struct etcd_server *s)
 bool etcd_server_admit(void *server, struct grpc_call *c)
 {
     struct etcd_server *s = server;
+    struct etcd_loop *l = loop_of(s, grpc_call_loop(c));
+    bool stream = grpc_call_method(c)->kind != GRPC_UNARY;
+    struct member_status st = member_status(s->member);
+    if (st.is_learner && learner_serves(grpc_call_method(c)->path) == LEARNER_REFUSES) {
+        status_finish(c, ERR_LEARNER);
+        return false;
+    }
     struct slice version = grpc_call_metadata(c, "client-api-version");
     if (!text_is_utf8(version)) {
         grpc_finish(c, GRPC_INVALID_ARGUMENT, "etcdserver: invalid client api version");
         return false;
     }
-    server_count_request(loop_of(s, grpc_call_loop(c)), grpc_call_method(c)->kind != GRPC_UNARY, version);
-    if (slice_eq(grpc_call_metadata(c, "hasleader"), slice_str("true")) && member_status(s->member).leader == 0) {
-        status_finish(c, ERR_NO_LEADER);
-        return false;
+    server_count_request(l, stream, version);
+    if (slice_eq(grpc_call_metadata(c, "hasleader"), slice_str("true"))) {
+        if (st.leader == 0) {
+            status_finish(c, ERR_NO_LEADER);
+            return false;
+        }
+        if (stream) {
+            led_stream_add(l, c);
+        }
     }
     return true;
 }
@@ -218,4 +282,9 @@ bool etcd_server_admit(void *server, struct grpc_call *c)
 struct http_handler etcd_server_http(struct etcd_server *s)
 {
     return (struct http_handler){.handle = http_handle, .arg = s};
+}
+
+struct http_handler etcd_server_peer_http(struct etcd_server *s)
+{
+    return (struct http_handler){.handle = peer_http_handle, .arg = s};
 }
