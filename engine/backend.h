@@ -73,6 +73,9 @@ struct backend_ops {
     /* Writer's thread, no transaction open: rewrite the file without free space and put it in place of the old one. Readers
      * go on meanwhile. After an error the old file is still in use, unless the writer's next begin says otherwise. */
     enum err (*defrag)(struct backend *b, struct err_ctx *ec);
+    /* `b` was installed in the place of `older`, which is still open for its readers: what belongs to the place (the lock on the
+     * directory) is shared from now on. May be NULL. */
+    void (*succeed)(struct backend *b, struct backend *older);
 };
 struct backend {
     const struct backend_ops *ops;

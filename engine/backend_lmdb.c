@@ -4,6 +4,7 @@
  *
  *     store.mdb, store.mdb-lock             the environment
  *     store.mdb.new, store.mdb.new-lock     one being made, by creation or defragmentation
+ *     store.mdb.incoming, ...-lock          one being made of a snapshot (store_place_lmdb)
  *
  * A new environment is opened under its temporary name, filled, synced, and then renamed together
  * with its lock file; it works on through its open descriptors. So two environments that are open
@@ -32,11 +33,14 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "engine/backend_lmdb_internal.h"
+#include "engine/install.h"
 
 #define STORE_NAME "store.mdb"
 #define STORE_LOCK STORE_NAME "-lock"
 #define NEW_NAME STORE_NAME ".new"
 #define NEW_LOCK NEW_NAME "-lock"
+#define INCOMING_NAME STORE_NAME ".incoming"
+#define INCOMING_LOCK INCOMING_NAME "-lock"
 
 #define READS_MAX                                                                                  \
     (LMDB_READERS_MAX - 8u) /* a few slots stay for free-page walks and foreign tools */
@@ -53,6 +57,8 @@ struct lmdb {
     int dir_fd;     /* holds the flock */
     uint64_t map_bytes;
     bool no_sync;
+    bool staged;   /* its file is store.mdb.incoming, and nobody's yet */
+    bool replaced; /* its file has no name any more */
     /* Writer only. */
     MDB_txn *txn;    /* NULL outside a transaction */
     enum err failed; /* final */
@@ -398,9 +404,17 @@ static struct backend_stats l_stats(struct backend *b)
 /* --- making, opening, replacing the file
  * -------------------------------------------------------------------- */
 
-static enum err remove_new(struct lmdb *l, struct err_ctx *ec)
+/* A file that has not got its name yet, and its lock file. */
+struct unplaced {
+    const char *file;
+    const char *lock;
+};
+static const struct unplaced made_new = {NEW_NAME, NEW_LOCK};
+static const struct unplaced incoming = {INCOMING_NAME, INCOMING_LOCK};
+
+static enum err remove_unplaced(struct lmdb *l, const struct unplaced *u, struct err_ctx *ec)
 {
-    const char *const names[] = {NEW_NAME, NEW_LOCK};
+    const char *const names[] = {u->file, u->lock};
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         if (unlinkat(l->dir_fd, names[i], 0) != 0 && errno != ENOENT) {
             return err_set(ec, err_from_errno(errno), "remove %s: %s", names[i], strerror(errno));
@@ -409,17 +423,23 @@ static enum err remove_new(struct lmdb *l, struct err_ctx *ec)
     return OK;
 }
 
-/* Give the environment that was opened as store.mdb.new its name. *placed: the old file, if any, is
- * gone. */
-static enum err put_in_place(struct lmdb *l, bool *placed, struct err_ctx *ec)
+static enum err remove_new(struct lmdb *l, struct err_ctx *ec)
+{
+    return remove_unplaced(l, &made_new, ec);
+}
+
+/* Give the environment that was opened under another name its own. *placed: the old file, if any,
+ * is gone. */
+static enum err put_in_place(struct lmdb *l, const struct unplaced *u, bool *placed,
+                             struct err_ctx *ec)
 {
     *placed = false;
-    if (renameat(l->dir_fd, NEW_NAME, l->dir_fd, STORE_NAME) != 0) {
-        return err_set(ec, err_from_errno(errno), "rename %s: %s", NEW_NAME, strerror(errno));
+    if (renameat(l->dir_fd, u->file, l->dir_fd, STORE_NAME) != 0) {
+        return err_set(ec, err_from_errno(errno), "rename %s: %s", u->file, strerror(errno));
     }
     *placed = true;
-    if (renameat(l->dir_fd, NEW_LOCK, l->dir_fd, STORE_LOCK) != 0) {
-        return err_set(ec, err_from_errno(errno), "rename %s: %s", NEW_LOCK, strerror(errno));
+    if (renameat(l->dir_fd, u->lock, l->dir_fd, STORE_LOCK) != 0) {
+        return err_set(ec, err_from_errno(errno), "rename %s: %s", u->lock, strerror(errno));
     }
     return l->no_sync ? OK : lmdb_dir_sync(l->dir_fd, ec);
 }
@@ -434,7 +454,7 @@ static enum err create_store(struct lmdb *l, struct err_ctx *ec)
     }
     bool placed = false;
     if (e == OK) {
-        e = put_in_place(l, &placed, ec);
+        e = put_in_place(l, &made_new, &placed, ec);
     }
     if (e != OK) {
         lmdb_env_close(&env);
@@ -511,7 +531,7 @@ static enum err l_defrag(struct backend *b, struct err_ctx *ec)
         e = lmdb_env_copy(l->current, fresh, l->no_sync, ec);
     }
     if (e == OK) {
-        e = put_in_place(l, &placed, ec);
+        e = put_in_place(l, &made_new, &placed, ec);
     }
     if (placed) {
         switch_to(l, fresh);
@@ -537,7 +557,8 @@ static void l_close(struct backend **b)
     if (l->txn != NULL) {
         l_abort(*b);
     }
-    if (l->current != NULL && l->failed == OK && !l->no_sync) {
+    bool named = !l->staged && !l->replaced;
+    if (l->current != NULL && l->failed == OK && !l->no_sync && named) {
         (void)mdb_env_sync(l->current->mdb,
                            1); /* a courtesy: only the last commit's meta page can be unsynced */
     }
@@ -553,11 +574,33 @@ static void l_close(struct backend **b)
     *b = NULL;
 }
 
-static enum err lock_dir(struct lmdb *l, struct err_ctx *ec)
+/* One that was installed shares the lock of the one before: both descriptors are of one open
+ * directory. Where that fails it goes on without; the data directory has a lock of its own. */
+static void l_succeed(struct backend *b, struct backend *older)
+{
+    struct lmdb *l = lmdb_of(b);
+    struct lmdb *before = lmdb_of(older);
+    before->replaced = true;
+    int fd = fcntl(before->dir_fd, F_DUPFD_CLOEXEC, 0);
+    if (fd >= 0) {
+        (void)close(l->dir_fd);
+        l->dir_fd = fd;
+    }
+}
+
+static enum err open_dir(struct lmdb *l, struct err_ctx *ec)
 {
     l->dir_fd = open(l->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (l->dir_fd < 0) {
-        return err_set(ec, err_from_errno(errno), "open directory: %s", strerror(errno));
+    return l->dir_fd >= 0
+               ? OK
+               : err_set(ec, err_from_errno(errno), "open directory: %s", strerror(errno));
+}
+
+static enum err lock_dir(struct lmdb *l, struct err_ctx *ec)
+{
+    enum err opened = open_dir(l, ec);
+    if (opened != OK) {
+        return opened;
     }
     if (flock(l->dir_fd, LOCK_EX | LOCK_NB) != 0) {
         enum err e = errno == EWOULDBLOCK ? ERR_LOCKED : err_from_errno(errno);
@@ -581,23 +624,34 @@ static const struct backend_ops lmdb_ops = {
     .cursor_close = l_cursor_close,
     .stats = l_stats,
     .defrag = l_defrag,
+    .succeed = l_succeed,
 };
 
-enum err backend_lmdb_open(const char *dir, uint64_t map_bytes, bool no_sync, struct backend **out,
-                           struct err_ctx *ec)
+static struct lmdb *create(const char *dir, uint64_t map_bytes, bool no_sync)
 {
     struct lmdb *l = xcalloc(1, sizeof(*l));
-    struct backend *b = &l->base;
     l->base.ops = &lmdb_ops;
     l->dir = xstrdup(dir);
+    l->dir_fd = -1;
     l->path = xasprintf("%s/" STORE_NAME, dir);
     l->new_path = xasprintf("%s/" NEW_NAME, dir);
     l->map_bytes = map_bytes;
     l->no_sync = no_sync;
     (void)pthread_mutex_init(&l->lock, NULL);
+    return l;
+}
+
+enum err backend_lmdb_open(const char *dir, uint64_t map_bytes, bool no_sync, struct backend **out,
+                           struct err_ctx *ec)
+{
+    struct lmdb *l = create(dir, map_bytes, no_sync);
+    struct backend *b = &l->base;
     enum err e = lock_dir(l, ec);
     if (e == OK) {
         e = remove_new(l, ec);
+    }
+    if (e == OK) {
+        e = remove_unplaced(l, &incoming, ec);
     }
     if (e == OK) {
         e = open_store(l, ec);
@@ -609,4 +663,75 @@ enum err backend_lmdb_open(const char *dir, uint64_t map_bytes, bool no_sync, st
     measure(l, true);
     *out = b;
     return OK;
+}
+
+/* --- the place of stores ---------------------------------------------------------------------- */
+
+static enum err place_stage(const struct store_place *p, struct backend **out, struct err_ctx *ec)
+{
+    struct lmdb *l = create(p->dir, p->map_bytes, p->no_sync);
+    struct backend *b = &l->base;
+    char *path = xasprintf("%s/" INCOMING_NAME, p->dir);
+    l->staged = true;
+    enum err e = open_dir(l, ec);
+    if (e == OK) {
+        e = remove_unplaced(l, &incoming, ec);
+    }
+    if (e == OK) {
+        /* Nobody can see the new file yet: one sync, by `finish`, is enough. */
+        e = lmdb_env_open(path, p->map_bytes, true, true, &l->current, ec);
+    }
+    free(path);
+    if (e != OK) {
+        l_close(&b);
+        return err_wrap(ec, e, "stage store in %s", p->dir);
+    }
+    *out = b;
+    return OK;
+}
+
+static enum err place_finish(const struct store_place *p, struct backend *staged,
+                             struct err_ctx *ec)
+{
+    struct lmdb *l = lmdb_of(staged);
+    if (p->no_sync) {
+        return OK;
+    }
+    enum err e = lmdb_env_make_durable(l->current, ec);
+    return e == OK ? OK : err_wrap(ec, e, "staged store in %s", p->dir);
+}
+
+static enum err place_install(const struct store_place *p, struct backend *staged,
+                              struct err_ctx *ec)
+{
+    struct lmdb *l = lmdb_of(staged);
+    bool placed = false;
+    enum err e = put_in_place(l, &incoming, &placed, ec);
+    l->staged = !placed;
+    l->failed = placed ? e : OK;
+    return e == OK ? OK : err_wrap(ec, e, "install store in %s", p->dir);
+}
+
+static void place_discard(const struct store_place *p, struct backend **staged)
+{
+    (void)p;
+    struct lmdb *l = lmdb_of(*staged);
+    if (l->staged) {
+        struct err_ctx ignored;
+        (void)remove_unplaced(l, &incoming, &ignored); /* tried again when the next one is staged */
+    }
+    l_close(staged);
+}
+
+struct store_place store_place_lmdb(const char *dir, uint64_t map_bytes, bool no_sync)
+{
+    return (struct store_place){
+        .stage = place_stage,
+        .finish = place_finish,
+        .install = place_install,
+        .discard = place_discard,
+        .dir = dir,
+        .map_bytes = map_bytes,
+        .no_sync = no_sync,
+    };
 }

@@ -269,11 +269,20 @@ enum err lmdb_env_copy(struct lmdb_env *from, struct lmdb_env *to, bool no_sync,
         rc = copy_buckets(txn, from, &c);
     }
     mdb_txn_abort(txn);
-    if (rc == MDB_SUCCESS && !no_sync) {
-        rc = mdb_env_set_flags(to->mdb, MDB_NOSYNC, 0);
-        if (rc == MDB_SUCCESS) {
-            rc = mdb_env_sync(to->mdb, 1);
-        }
+    if (rc != MDB_SUCCESS) {
+        return lmdb_fail(ec, rc, "copy");
     }
-    return rc == MDB_SUCCESS ? OK : lmdb_fail(ec, rc, "copy");
+    return no_sync ? OK : lmdb_env_make_durable(to, ec);
+}
+
+enum err lmdb_env_make_durable(struct lmdb_env *env, struct err_ctx *ec)
+{
+    int rc = mdb_env_set_flags(env->mdb, MDB_NOSYNC, 0);
+    if (rc == MDB_SUCCESS) {
+        rc = mdb_env_set_flags(env->mdb, MDB_NOMETASYNC, 1);
+    }
+    if (rc == MDB_SUCCESS) {
+        rc = mdb_env_sync(env->mdb, 1);
+    }
+    return rc == MDB_SUCCESS ? OK : lmdb_fail(ec, rc, "sync");
 }

@@ -68,5 +68,7 @@ MUST_CHECK enum err lmdb_tail_is_free(struct lmdb_env *env, uint64_t first, uint
 /* Append everything `from` holds to the empty `to`, unsynced, then sync. */
 MUST_CHECK enum err lmdb_env_copy(struct lmdb_env *from, struct lmdb_env *to, bool no_sync,
                                   struct err_ctx *ec);
+/* End the unsynced life of an environment that was opened so: sync, and again at each commit. */
+MUST_CHECK enum err lmdb_env_make_durable(struct lmdb_env *env, struct err_ctx *ec);
 
 #endif

@@ -23,7 +23,7 @@
 #include "base/assert.h"
 #include "base/hash.h"
 #include "base/mem.h"
-#include "engine/backend.h"
+#include "engine/install.h"
 
 #define CURSOR_DEPTH_MAX 256u /* a treap of 10M keys is about 70 deep */
 #define PAGE_BYTES 4096
@@ -52,6 +52,7 @@ struct version {
 
 struct mem {
     struct backend base;
+    _Atomic uint32_t refs; /* one of whoever has it open, one of its disk */
     /* Writer only. */
     struct version *working; /* owned; NULL outside a transaction */
     bool dirty;              /* the transaction changed something */
@@ -494,6 +495,18 @@ static enum err mem_defrag(struct backend *b, struct err_ctx *ec)
     return OK;
 }
 
+static void mem_unref(struct mem **mp)
+{
+    struct mem *m = *mp;
+    *mp = NULL;
+    if (m != NULL && last_ref(&m->refs)) {
+        version_unref(&m->before);
+        version_unref(&m->newest);
+        (void)pthread_mutex_destroy(&m->lock);
+        free(m);
+    }
+}
+
 static void mem_close(struct backend **b)
 {
     if (*b == NULL) {
@@ -501,12 +514,9 @@ static void mem_close(struct backend **b)
     }
     struct mem *m = mem_of(*b);
     ASSERT(atomic_load(&m->open_reads) == 0);
-    version_unref(&m->working);
-    version_unref(&m->before);
-    version_unref(&m->newest);
-    (void)pthread_mutex_destroy(&m->lock);
-    free(m);
     *b = NULL;
+    version_unref(&m->working);
+    mem_unref(&m);
 }
 
 static const struct backend_ops mem_ops = {
@@ -526,14 +536,20 @@ static const struct backend_ops mem_ops = {
     .defrag = mem_defrag,
 };
 
-struct backend *backend_mem_create(void)
+static struct mem *create(void)
 {
     struct mem *m = xcalloc(1, sizeof(*m));
     m->base.ops = &mem_ops;
+    atomic_init(&m->refs, 1);
     (void)pthread_mutex_init(&m->lock, NULL);
     m->newest = xcalloc(1, sizeof(*m->newest));
     atomic_init(&m->newest->refs, 1);
-    return &m->base;
+    return m;
+}
+
+struct backend *backend_mem_create(void)
+{
+    return &create()->base;
 }
 
 void backend_mem_crash(struct backend *b, bool undo_last)
@@ -549,4 +565,90 @@ void backend_mem_crash(struct backend *b, bool undo_last)
     }
     /* What was found after the cut is on the disk for good. */
     version_unref(&m->before);
+}
+
+/* --- a disk with one store -------------------------------------------------------------------- */
+
+struct backend_mem_disk {
+    struct mem *store; /* ref */
+};
+
+static bool is_open(const struct mem *m)
+{
+    return atomic_load_explicit(&m->refs, memory_order_acquire) > 1;
+}
+
+struct backend_mem_disk *backend_mem_disk_create(void)
+{
+    struct backend_mem_disk *d = xcalloc(1, sizeof(*d));
+    d->store = create();
+    return d;
+}
+
+void backend_mem_disk_destroy(struct backend_mem_disk **dp)
+{
+    struct backend_mem_disk *d = *dp;
+    *dp = NULL;
+    if (d != NULL) {
+        ASSERT(!is_open(d->store));
+        mem_unref(&d->store);
+        free(d);
+    }
+}
+
+struct backend *backend_mem_disk_open(struct backend_mem_disk *d)
+{
+    ASSERT(!is_open(d->store));
+    take_ref(&d->store->refs);
+    return &d->store->base;
+}
+
+void backend_mem_disk_crash(struct backend_mem_disk *d, bool undo_last)
+{
+    ASSERT(!is_open(d->store));
+    backend_mem_crash(&d->store->base, undo_last);
+}
+
+static enum err disk_stage(const struct store_place *p, struct backend **out, struct err_ctx *ec)
+{
+    (void)p;
+    (void)ec;
+    *out = backend_mem_create();
+    return OK;
+}
+
+static enum err disk_finish(const struct store_place *p, struct backend *staged, struct err_ctx *ec)
+{
+    (void)p;
+    (void)ec;
+    struct mem *m = mem_of(staged);
+    version_unref(&m->before); /* nothing is left to undo */
+    return OK;
+}
+
+static enum err disk_install(const struct store_place *p, struct backend *staged,
+                             struct err_ctx *ec)
+{
+    (void)ec;
+    struct mem *m = mem_of(staged);
+    ASSERT(m->working == NULL);
+    take_ref(&m->refs);
+    mem_unref(&p->disk->store);
+    p->disk->store = m;
+    return OK;
+}
+
+static void disk_discard(const struct store_place *p, struct backend **staged)
+{
+    (void)p;
+    mem_close(staged);
+}
+
+struct store_place store_place_mem(struct backend_mem_disk *d)
+{
+    return (struct store_place){.stage = disk_stage,
+                                .finish = disk_finish,
+                                .install = disk_install,
+                                .discard = disk_discard,
+                                .disk = d};
 }

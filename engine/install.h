@@ -18,11 +18,17 @@
 struct store_place {
     /* A fresh, empty backend beside the one in use; leftovers of an earlier one are removed. */
     enum err (*stage)(const struct store_place *p, struct backend **out, struct err_ctx *ec);
+    /* Until then commits to a staged backend are not durable; from then on they are, and so is everything before. */
+    enum err (*finish)(const struct store_place *p, struct backend *staged, struct err_ctx *ec);
     /* What `staged` has committed durably takes the place of the store in use. The old backend stays readable until it is closed. */
     enum err (*install)(const struct store_place *p, struct backend *staged, struct err_ctx *ec);
-    /* Close it and remove its files. */
+    /* Close it and, unless it was installed, remove its files. */
     void (*discard)(const struct store_place *p, struct backend **staged);
-    void *arg;
+    /* Private to the implementation. */
+    const char *dir;
+    uint64_t map_bytes;
+    bool no_sync;
+    struct backend_mem_disk *disk;
 };
 /* Over the folder that backend_lmdb_open got. `dir` is borrowed. */
 struct store_place store_place_lmdb(const char *dir, uint64_t map_bytes, bool no_sync);
@@ -37,7 +43,7 @@ uint64_t staged_index(const struct staged *s); /* applied */
 uint64_t staged_term(const struct staged *s);
 void staged_discard(struct staged **s); /* also after an install that failed */
 
-/* Put it in the place of the store in use. [store] */
+/* Put it in the place of the store in use. An error is as final as one of engine_flush: it may be known only after a restart which store is there. [store] */
 MUST_CHECK enum err staged_install(struct staged *s, struct err_ctx *ec);
 /* All of `e` is what was staged, from now on; *s is gone. Open stepped reads of the old state end with ERR_LEADER_CHANGED at their next step; the old backend is
  * closed when the last of them is. Leases start again as after a restart (demoted). No events.changed is made: the shell tells the watch hubs. [member] */
@@ -47,5 +53,19 @@ void engine_adopt(struct engine *e, struct staged **s);
 bool engine_installed(const struct engine *e, uint64_t *index, uint64_t *term);
 /* The log follows durably: forget the fact with the next commit. [member] */
 void engine_log_follows(struct engine *e);
+
+/* --- in memory, for simulation and tests ------------------------------------------------------------------- */
+
+/* A simulated disk that holds one store. Backends of it are closed like others, and the store stays; it is opened again, as after a restart. Installing is one
+ * moment: a crash before staged_install leaves the old store, one after it the new store, all of it. Used by one member at a time. */
+struct backend_mem_disk;
+struct backend_mem_disk *backend_mem_disk_create(void);
+void backend_mem_disk_destroy(struct backend_mem_disk **d); /* every backend of it is closed */
+/* The store, which is not open. */
+struct backend *backend_mem_disk_open(struct backend_mem_disk *d);
+/* A power cut; every backend of it was closed before (engine_close, staged_discard), which writes nothing. What was not committed is gone and, with
+ * `undo_last`, the last commit too (but never the state that was installed). */
+void backend_mem_disk_crash(struct backend_mem_disk *d, bool undo_last);
+struct store_place store_place_mem(struct backend_mem_disk *d);
 
 #endif
