@@ -223,7 +223,8 @@ static pid_t start(const char *binary, const char *data, const char *url)
     if (freopen(log, "a", stderr) == NULL) {
         _exit(126);
     }
-    (void)execl(binary, binary, "--data-dir", data, "--listen-client-urls", url, "--advertise-client-urls", url, (char *)NULL);
+    (void)execl(binary, binary, "--data-dir", data, "--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls",
+                "http://127.0.0.1:0", (char *)NULL);
     _exit(127);
 }
 

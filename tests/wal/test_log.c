@@ -436,6 +436,52 @@ static void works_on_the_real_disk(void **state)
     history_deinit(&h);
 }
 
+static void expect_identity(const struct wal_config *cfg, bool has_entries)
+{
+    struct err_ctx ec;
+    struct wal_identity id = {0, 0};
+    bool has = !has_entries;
+    assert_int_equal(wal_identity_of(cfg->vfs, cfg->dir, &id, &has, &ec), OK);
+    assert_int_equal(id.cluster_id, test_id.cluster_id);
+    assert_int_equal(id.member_id, test_id.member_id);
+    assert_int_equal(has, has_entries);
+}
+
+static void says_whose_it_is_without_being_opened(void **state)
+{
+    (void)state;
+    struct vfs *v = vfs_mem_create();
+    struct err_ctx ec;
+    struct wal_config cfg = test_config(v, SMALL);
+    struct history h = {0};
+    struct wal_identity id = {0, 0};
+    bool has = false;
+    assert_int_equal(wal_identity_of(v, cfg.dir, &id, &has, &ec), ERR_NOT_FOUND);
+    struct wal *w = must_create(&cfg);
+    expect_identity(&cfg, false);
+    struct wal_batch vote = {.has_hard_state = true, .hard_state = {.term = 3, .vote = 1, .commit = 0}};
+    assert_int_equal(wal_append(w, &vote, NULL, &ec), OK);
+    history_apply(&h, &vote);
+    wal_close(&w);
+    expect_identity(&cfg, false);
+    w = must_open(&cfg, &h, 1);
+    wal_close(&w);
+    expect_identity(&cfg, false);
+    w = must_open(&cfg, &h, 1);
+    must_append(w, &h, 1, 1, 1, 10);
+    expect_identity(&cfg, true);
+    for (uint64_t i = 2; i <= 200; i++) {
+        must_append(w, &h, i, 1, 1, 2500); /* rolls over */
+    }
+    expect_identity(&cfg, true);
+    struct wal_batch restart = {.restart_at = 1000};
+    assert_int_equal(wal_append(w, &restart, NULL, &ec), OK);
+    wal_close(&w);
+    expect_identity(&cfg, true);
+    history_deinit(&h);
+    vfs_mem_destroy(&v);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -447,6 +493,7 @@ int main(void)
         cmocka_unit_test(unsynced_logs_replay_too),
         cmocka_unit_test(one_process_at_a_time),
         cmocka_unit_test(tells_what_is_there),
+        cmocka_unit_test(says_whose_it_is_without_being_opened),
         cmocka_unit_test(a_missing_middle_is_corruption),
         cmocka_unit_test(segments_from_elsewhere_do_not_verify),
         cmocka_unit_test(too_large_an_entry_is_refused),
