@@ -109,11 +109,10 @@ struct qnode *queue_take_all(struct queue *q)
     return all;
 }
 
-struct qnode *queue_wait_all(struct queue *q, uint64_t deadline_ns)
+static void wait_locked(struct queue *q, uint64_t deadline_ns)
 {
     struct timespec until = {.tv_sec = (time_t)(deadline_ns / NS_PER_S),
                              .tv_nsec = (long)(deadline_ns % NS_PER_S)};
-    lock(q);
     q->waiting = true;
     while (q->first == NULL) {
         int rc = deadline_ns == UINT64_MAX ? pthread_cond_wait(&q->filled, &q->lock)
@@ -124,7 +123,20 @@ struct qnode *queue_wait_all(struct queue *q, uint64_t deadline_ns)
         ASSERT(rc == 0);
     }
     q->waiting = false;
+}
+
+struct qnode *queue_wait_all(struct queue *q, uint64_t deadline_ns)
+{
+    lock(q);
+    wait_locked(q, deadline_ns);
     struct qnode *all = take_locked(q);
     unlock(q);
     return all;
+}
+
+void queue_wait(struct queue *q, uint64_t deadline_ns)
+{
+    lock(q);
+    wait_locked(q, deadline_ns);
+    unlock(q);
 }

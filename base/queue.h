@@ -55,4 +55,7 @@ struct qnode *queue_take_all(struct queue *q);
  * waits for ever). NULL when the time is over. */
 struct qnode *queue_wait_all(struct queue *q, uint64_t deadline_ns);
 
+/* As queue_wait_all, and takes nothing. */
+void queue_wait(struct queue *q, uint64_t deadline_ns);
+
 #endif

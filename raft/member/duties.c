@@ -5,14 +5,19 @@
  */
 #include "raft/member/internal.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "api/proto/raft_internal.pb-c.h"
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/wire.h"
 #include "engine/lease.h"
 
-#define CLUSTER_VERSION "3.7.0"
+#define VERSION_UNDECIDED "3.0.0" /* what etcd begins with when not every member can be asked */
+#define LEASE_CHECKPOINT_MS 300000u /* how often remaining times are written down, and of leases with how much left; etcd's */
 
 struct duty {
     struct member_op op;
@@ -24,20 +29,26 @@ static struct duty *duty_of(struct member_op *op)
     return CONTAINER_OF(op, struct duty, op);
 }
 
-/* Propose on the member's own behalf; `done` runs on the member loop and owns the duty. */
+/* Propose bytes on the member's own behalf; `done` runs on the member loop and owns the duty. */
+static void propose_bytes(struct member *m, struct buf *data, uint64_t request_id, void (*done)(struct member_op *op))
+{
+    struct duty *d = xcalloc(1, sizeof(*d));
+    d->member = m;
+    d->op.kind = MEMBER_PROPOSE;
+    d->op.done = done;
+    d->op.request_id = request_id;
+    d->op.data = data;
+    member_take_proposal(m, &d->op);
+}
+
 static void propose_request(struct member *m, Etcdserverpb__InternalRaftRequest *r, void (*done)(struct member_op *op))
 {
     Etcdserverpb__RequestHeader header = ETCDSERVERPB__REQUEST_HEADER__INIT;
     header.id = member_next_request_id(m);
     r->header = &header;
-    struct duty *d = xcalloc(1, sizeof(*d));
-    d->member = m;
-    d->op.kind = MEMBER_PROPOSE;
-    d->op.done = done;
-    d->op.request_id = header.id;
-    d->op.data = buf_create(etcdserverpb__internal_raft_request__get_packed_size(r));
-    etcdserverpb__internal_raft_request__pack(r, d->op.data->data);
-    member_take_proposal(m, &d->op);
+    struct buf *data = buf_create(etcdserverpb__internal_raft_request__get_packed_size(r));
+    etcdserverpb__internal_raft_request__pack(r, data->data);
+    propose_bytes(m, data, header.id, done);
 }
 
 static void forget(struct member_op *op)
@@ -59,10 +70,48 @@ static void on_published(struct member_op *op)
         return;
     }
     m->published = true;
-    m->cfg.ready(m->cfg.arg);
+    if (!m->ready_told) {
+        m->ready_told = true;
+        m->cfg.ready(m->cfg.arg);
+    }
 }
 
-static void publish(struct member *m)
+/* Members before 3.6 take attributes as a request of the long gone v2 API: a PUT of JSON at the member's path. */
+static void publish_v2(struct member *m)
+{
+    struct bytes json = {0};
+    struct bytes v2 = {0};
+    struct bytes whole = {0};
+    struct bytes header = {0};
+    char path[64];
+    uint64_t id = member_next_request_id(m);
+    bytes_add_str(&json, "{\"name\":");
+    change_json_text(&json, m->cfg.name);
+    bytes_add_str(&json, ",\"clientURLs\":[");
+    for (size_t i = 0; m->cfg.client_urls[i] != NULL; i++) {
+        bytes_add_str(&json, i > 0 ? "," : "");
+        change_json_text(&json, m->cfg.client_urls[i]);
+    }
+    bytes_add_str(&json, "]}");
+    (void)snprintf(path, sizeof(path), "/0/members/%" PRIx64 "/attributes", m->cfg.member_id);
+    wire_add_uint(&v2, 1, id);
+    wire_add_bytes(&v2, 2, slice_str("PUT"));
+    wire_add_bytes(&v2, 3, slice_str(path));
+    wire_add_bytes(&v2, 4, bytes_slice(&json));
+    wire_add_uint(&header, 1, id);
+    wire_add_message(&whole, 2, bytes_slice(&v2));
+    wire_add_message(&whole, 100, bytes_slice(&header));
+    struct buf *data = buf_create(whole.len);
+    memcpy(data->data, whole.data, whole.len);
+    m->publishing = true;
+    propose_bytes(m, data, id, on_published);
+    bytes_deinit(&json);
+    bytes_deinit(&v2);
+    bytes_deinit(&whole);
+    bytes_deinit(&header);
+}
+
+static void publish_v3(struct member *m)
 {
     size_t n = 0;
     while (m->cfg.client_urls[n] != NULL) {
@@ -86,30 +135,120 @@ static void publish(struct member *m)
     free(urls);
 }
 
+/* --- the cluster's version ------------------------------------------------------------------------------ */
+
+struct version {
+    unsigned major, minor;
+};
+
+static bool version_parse(const char *text, struct version *out)
+{
+    return sscanf(text, "%u.%u", &out->major, &out->minor) == 2;
+}
+
+static int version_cmp(struct version a, struct version b)
+{
+    if (a.major != b.major) {
+        return a.major < b.major ? -1 : 1;
+    }
+    return (a.minor > b.minor) - (a.minor < b.minor);
+}
+
+static bool speaks_v2(struct member *m)
+{
+    char text[16];
+    struct version now;
+    engine_cluster_version(m->engine, text);
+    return version_parse(text, &now) && version_cmp(now, (struct version){3, 6}) < 0 && strcmp(text, VERSION_UNDECIDED) != 0;
+}
+
+static void publish(struct member *m)
+{
+    if (speaks_v2(m)) {
+        publish_v2(m);
+    } else {
+        publish_v3(m);
+    }
+}
+
 static void on_version_set(struct member_op *op)
 {
     struct member *m = duty_of(op)->member;
-    if (op->err != OK) {
-        m->version_proposed = false;
-        m->duty_again_ms = m->now_ms + MEMBER_DUTY_RETRY_MS;
-    }
+    m->version_proposed = false;
+    m->version_at_ms = m->now_ms + (op->err == OK ? MEMBER_VERSION_MS : MEMBER_DUTY_RETRY_MS);
     forget(op);
 }
 
-static void decide_version(struct member *m)
+static void set_version(struct member *m, const char *version)
 {
-    char version[16];
-    engine_cluster_version(m->engine, version);
-    if (version[0] != '\0') {
-        m->version_proposed = true;
-        return;
-    }
     Membershippb__ClusterVersionSetRequest set = MEMBERSHIPPB__CLUSTER_VERSION_SET_REQUEST__INIT;
-    set.ver = (char *)(uintptr_t)CLUSTER_VERSION;
+    set.ver = (char *)(uintptr_t)version;
     Etcdserverpb__InternalRaftRequest r = ETCDSERVERPB__INTERNAL_RAFT_REQUEST__INIT;
     r.cluster_version_set = &set;
     m->version_proposed = true;
     propose_request(m, &r, on_version_set);
+}
+
+/* What the cluster's version should be: the lowest of all members, never lower than it was, unless a downgrade is under way. `lowest` is that of
+ * the others; "" when one could not be asked. */
+static void decide_version(struct member *m, const char *lowest)
+{
+    char now_text[16];
+    char target[16];
+    struct version own, low, now;
+    engine_cluster_version(m->engine, now_text);
+    bool decided = version_parse(now_text, &now);
+    bool own_known = version_parse(m->cfg.version, &own);
+    ASSERT(own_known);
+    bool known = version_parse(lowest, &low);
+    if (known && version_cmp(own, low) < 0) {
+        low = own;
+    }
+    if (!known) {
+        if (!decided) {
+            set_version(m, VERSION_UNDECIDED);
+        }
+        return;
+    }
+    if (engine_downgrade(m->engine, target)) {
+        struct version to;
+        if (version_parse(target, &to) && decided && version_cmp(now, to) != 0) {
+            low = to;
+        } else {
+            return;
+        }
+    } else if (decided && version_cmp(low, now) <= 0) {
+        return;
+    }
+    char text[32];
+    (void)snprintf(text, sizeof(text), "%u.%u.0", low.major, low.minor);
+    log_info(m->cfg.log, decided ? "updating cluster version using v3 API" : "setting up initial cluster version using v3 API", F_STR("from", now_text),
+             F_STR("to", text));
+    set_version(m, text);
+}
+
+void duties_versions(struct member *m, const char *lowest)
+{
+    m->versions_asked = false;
+    m->version_at_ms = m->now_ms + MEMBER_VERSION_MS;
+    if (atomic_load_explicit(&m->is_leader, memory_order_relaxed) && !m->version_proposed) {
+        decide_version(m, lowest);
+    }
+}
+
+static void mind_versions(struct member *m)
+{
+    if (m->now_ms < m->version_at_ms || m->version_proposed || m->versions_asked) {
+        return;
+    }
+    struct raft_conf_state conf;
+    raft_conf_state(m->raft, &conf);
+    if (m->cfg.transport == NULL || conf.voters.n + conf.learners.n <= 1) {
+        duties_versions(m, m->cfg.version);
+        return;
+    }
+    m->versions_asked = true;
+    m->cfg.transport->ask_versions(m->cfg.transport->arg);
 }
 
 /* --- leases ------------------------------------------------------------------------------------------------ */
@@ -172,14 +311,12 @@ void member_raise_nospace(struct member *m)
 
 /* --- turns ----------------------------------------------------------------------------------------------------- */
 
-void duties_role_changed(struct member *m, uint64_t leader, bool is_leader)
+void duties_role_changed(struct member *m, bool is_leader)
 {
-    (void)leader;
     if (!is_leader && m->promoted) {
         m->promoted = false;
         lease_demote(engine_leases(m->engine));
     }
-    m->version_proposed = false;
 }
 
 void duties_turn(struct member *m)
@@ -208,9 +345,7 @@ void duties_turn(struct member *m)
         m->lease_scan_at_ms = m->now_ms;
         lease_promote(engine_leases(m->engine), m->now_ms, m->cfg.election_ms);
     }
-    if (due && m->published && !m->version_proposed) {
-        decide_version(m);
-    }
+    mind_versions(m);
     if (m->now_ms >= m->lease_scan_at_ms) {
         m->lease_scan_at_ms = m->now_ms + MEMBER_LEASE_SCAN_MS;
         expire_leases(m);

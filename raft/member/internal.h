@@ -1,7 +1,9 @@
 /* internal.h - what the files of raft/member share.
  *
- * What        The struct behind member.h, and the seams between the files: recover.c (open, bootstrap, replay), loop.c
- *             (the member loop), duties.c (publishing, lease expiry, timeouts), store.c (the store thread).
+ * What        The struct behind member.h and step.h, and the seams between the files: recover.c (open, bootstrap, replay),
+ *             loop.c (one turn), ops.c (ops and their answers), read.c (linearizable reads), act.c (what raft says), apply.c
+ *             (committed entries), install.c (snapshots that come), change.c (membership), follow.c (links, failover),
+ *             duties.c (publishing, versions, leases), store.c (the store's side), threads.c (all of it with threads).
  * Callers     raft/member only.
  * Thread      see the groups of fields below.
  */
@@ -13,7 +15,7 @@
 #include "raft/core/raft.h"
 #include "raft/member/limits.h"
 #include "raft/member/member.h"
-#include "wal/writer.h"
+#include "raft/member/step.h"
 
 struct op_list { /* doubly linked by list_prev and list_next */
     struct member_op *first, *last;
@@ -27,50 +29,52 @@ struct inbox_head {
     enum member_op_kind kind;
 };
 
-/* One batch at the log thread. Made by the member loop, borrowed by the log thread until it comes back as news. */
+/* One batch at the log. Made by the member loop, borrowed by the log until it comes back as news. */
 struct log_batch {
     struct wal_request request;
     struct inbox_head news;
     struct log_batch *next;      /* submitted behind this one */
     struct raft_message **after; /* owned; to be followed once this is durable */
     size_t n_after;
+    uint64_t since_ms;           /* submitted */
     struct wal_entry entries[];
 };
 
-struct store_news {
-    struct inbox_head news;
+/* News from the store and the links. */
+struct news {
+    struct inbox_head head;
     uint64_t index, index_before; /* STORED */
     int64_t revision;             /* COMPACTED */
+    struct member_op *op;         /* INSTALLED */
+    struct raft_message *message; /* MESSAGE; owned */
+    uint64_t id;                  /* LINK */
+    enum link_news link;
+    char version[16];             /* VERSIONS */
 };
 
 #define COMPACTION_BATCHES_PER_COMMIT 10u
+/* etcd removes a batch and rests 10 ms. The rate is the same here, but with ten batches to a commit: each commit is a sync of the
+ * disk that the log's own syncs wait behind. */
+#define COMPACTION_PAUSE_MS (10u * COMPACTION_BATCHES_PER_COMMIT)
 #define WAITER_SLOTS 16384u /* hash slots; a power of two; chains hold what is more */
 
-/* The store thread: commits what the engine has pending. */
-struct store_thread {
-    struct member *member;
-    pthread_t thread;
-    pthread_mutex_t lock; /* guards the fields below; never held across a flush */
-    pthread_cond_t cond;
-    bool kicked; /* something is pending */
-    bool urgent; /* do not wait for more */
-    bool stopping;
-    struct member_op *requests; /* FLUSH and DEFRAG, newest first, linked by list_next */
+/* Entries handed out by raft and not yet applied, oldest first. */
+struct apply_queue {
+    struct raft_entry *v; /* owned, with a reference to each data */
+    size_t first, n, cap;
 };
-void store_thread_start(struct store_thread *s, struct member *m);
-void store_thread_kick(struct store_thread *s, bool urgent);
-void store_thread_request(struct store_thread *s, struct member_op *op);
-void store_thread_stop(struct store_thread *s); /* flushes first */
+
+struct threads; /* threads.c */
 
 struct member {
     struct member_config cfg; /* strings and lists borrowed from the caller until member_close */
     uint64_t request_timeout_ms;
     struct engine *engine; /* owned */
-    struct wal *wal;       /* owned until the writer takes it */
-    struct wal_writer *writer;
-    struct store_thread store;
-    pthread_t thread;
-    bool started;
+    struct engine_config engine_cfg; /* what it was opened with; for staging */
+    struct wal *wal;       /* owned until somebody takes it */
+    struct member_log log;
+    struct member_store store;
+    struct threads *threads; /* owned; NULL: not started, or moved on by calls (step.h) */
 
     /* Any thread. */
     struct queue inbox; /* ops and news; consumer: the member loop */
@@ -79,28 +83,48 @@ struct member {
     _Atomic uint64_t next_id;
     _Atomic uint64_t leader;
     _Atomic uint64_t committed_index;
+    _Atomic uint64_t no_leader_since_ms;
+    _Atomic uint32_t n_messages; /* in the inbox */
     _Atomic bool is_leader;
     _Atomic bool is_learner;
     _Atomic bool current; /* member_read_is_current */
+    _Atomic bool staging; /* a snapshot is being built */
 
     /* Member loop only. */
     struct raft *raft; /* owned */
     uint64_t now_ms;
     uint64_t tick_at_ms;
-    uint64_t lease_scan_at_ms;
-    bool promoted; /* leases are kept by this member */
+    uint64_t last_tick_ms;
+    uint64_t started_ms; /* of the first turn; 0: none yet */
+    uint64_t elected_ms; /* when this member last became leader; 0: never */
+    struct raft_message **out; /* to other members, this turn; owned */
+    size_t n_out, out_cap;
+    struct held_proposal { /* forwarded here while leadership moves; oldest first */
+        struct raft_message *message; /* owned */
+        uint64_t deadline_ms;
+    } *held_proposals; /* owned */
+    size_t n_held_proposals;
+
     size_t n_log_inflight;
-    struct log_batch *first_batch, *last_batch; /* at the log thread, oldest first; NULL when none is */
+    struct log_batch *first_batch, *last_batch; /* at the log, oldest first; NULL when none is */
     bool hs_held;                 /* a hard state that needed no sync waits for the next batch */
     struct wal_hard_state held;
-    struct wal_position durable; /* the log's last durable entry */
+    struct wal_position positions[MEMBER_POSITIONS_MAX]; /* durable, ascending; the last one is the log's end */
+    size_t n_positions;
+    struct apply_queue apply;
+    uint64_t hold_log_until_ms; /* a follower takes a snapshot, or just did */
+
+    struct member_op *install;    /* the snapshot under way; NULL: none */
+    bool installing;              /* raft has taken it: nothing else is done until it is in place */
+    struct log_batch *install_batch; /* owned; goes to the log once the store is in place */
 
     struct member_op *waiters[WAITER_SLOTS]; /* proposals by request id */
     size_t n_waiters;
     struct op_list proposals; /* the same ones, by deadline */
-    struct raft_entry *batch; /* entries to propose this turn */
-    struct member_op **batch_ops;
+    struct raft_entry *batch; /* entries to propose */
+    struct member_op **batch_ops; /* NULL: nobody waits any more, and it is not proposed */
     size_t n_batch, batch_cap;
+    bool batch_waits; /* for a leader */
 
     struct op_list reads;      /* the round in flight */
     struct op_list reads_next; /* for the next round */
@@ -108,6 +132,8 @@ struct member {
     uint64_t read_retry_ms;
     struct op_list reads_indexed; /* wait for wait_index to be applied */
 
+    struct op_list applied_waits; /* WAIT_APPLIED, by wait_index */
+    struct op_list transfers;
     struct op_list compaction_waits;
     int64_t compacted_to;
     struct op_list lease_waits; /* `revision` holds the lease id */
@@ -115,9 +141,21 @@ struct member {
     struct event_batch **turn_batches; /* revisions of this turn, not yet handed on */
     size_t n_turn_batches, turn_batches_cap;
 
+    uint64_t gone_leader;   /* its process is gone: others are to be elected; RAFT_NONE: no such thing */
+    uint64_t campaign_at_ms;
+    uint64_t campaign_until_ms;
+    bool forwarded;         /* the start-up rule of fast_forward is done with */
+    uint64_t forward_at_ms;
+    bool removed_told;
+
+    bool promoted; /* leases are kept by this member */
+    uint64_t lease_scan_at_ms;
+    bool ready_told;
     bool published;
     bool publishing;
     bool version_proposed;
+    bool versions_asked;
+    uint64_t version_at_ms;
     bool alarm_proposed;
     uint64_t duty_again_ms; /* no publication or version is proposed before */
 
@@ -125,22 +163,80 @@ struct member {
     struct counter *leader_changes;
     struct gauge *proposals_pending;
     struct counter *lease_expired;
+    struct counter *heartbeat_failures;
 };
 
-/* loop.c */
-void *member_loop_main(void *arg);
-void member_log_done(void *arg, struct wal_request *first, struct wal_request *last, size_t n); /* log thread */
-void member_complete(struct member *m, struct member_op *op, enum err e); /* removes nothing from lists */
-/* Take a proposal: it is given to raft at the end of this turn. Consumes one reference of op->data. */
-void member_take_proposal(struct member *m, struct member_op *op);
-extern const struct engine_events member_engine_events;
-
+/* --- member.c --- */
 /* Log or store is broken for good: tell the owner, the first time. Any thread. */
 void member_fail(struct member *m, enum err e, const char *what);
-void member_log_batch_free(struct log_batch *b);
+void member_post(struct member *m, struct news *n); /* any thread; past the inbox's bound */
 
-/* duties.c: all on the member loop */
-void duties_role_changed(struct member *m, uint64_t leader, bool is_leader);
+/* --- ops.c --- */
+void member_complete(struct member *m, struct member_op *op, enum err e); /* removes nothing from lists */
+void member_complete_list(struct member *m, struct op_list *l, enum err e);
+/* Take a proposal: it is given to raft at the end of this turn. Consumes one reference of op->data. */
+void member_take_proposal(struct member *m, struct member_op *op);
+void waiter_add(struct member *m, struct member_op *op);
+/* The op that waits for this request, taken out; NULL when nobody does. */
+struct member_op *waiter_take(struct member *m, uint64_t request_id);
+void ops_propose(struct member *m);
+void ops_expire(struct member *m);
+void ops_hand_on(struct member *m); /* answers and revisions to the ports */
+void ops_changed(struct member *m, struct event_batch *batch);
+void ops_answer_all(struct member *m, enum err e);
+
+/* --- read.c --- */
+void read_start_round(struct member *m);
+void read_on_state(struct member *m, const struct raft_read_state *rs);
+void read_release(struct member *m);
+void read_confirm_leader(struct member *m, struct member_op *op);
+void read_wait_applied(struct member *m, struct member_op *op);
+
+/* --- act.c --- */
+void act(struct member *m);
+bool act_may(const struct member *m);
+void act_on_durable(struct member *m, struct log_batch *b);
+void act_submit(struct member *m, struct log_batch *b);
+void act_send(struct member *m, struct raft_message *message); /* taken; goes out at the end of the turn */
+void act_flush_sends(struct member *m);
+void log_batch_free(struct log_batch *b);
+
+/* --- apply.c --- */
+void apply_push(struct member *m, const struct raft_entry *entries, size_t n);
+void apply_some(struct member *m); /* as many as the tail takes */
+bool apply_may(const struct member *m);
+void apply_drop(struct member *m, uint64_t up_to); /* superseded by a snapshot */
+
+/* --- install.c --- */
+void install_begin(struct member *m, struct member_op *op);
+void install_place(struct member *m, struct log_batch *b); /* raft has taken it; `b` starts the log again */
+void install_placed(struct member *m, struct member_op *op);
+void install_refused(struct member *m); /* raft did not want it: answer */
+
+/* --- change.c --- */
+void change_begin(struct member *m, struct member_op *op);
+void transfer_begin(struct member *m, struct member_op *op);
+void transfer_turn(struct member *m);
+void change_json_text(struct bytes *out, const char *s); /* as a JSON string */
+/* The data of an entry that makes one change. */
+struct buf *change_entry(enum raft_conf_change_type type, uint64_t node, uint64_t request_id, struct slice context);
+/* The context of a configuration change: a member as etcd's JSON. `promote` -1: no such field. */
+void change_context(struct bytes *out, uint64_t id, const char *name, const char *const *peer_urls, bool learner, int promote);
+
+/* --- follow.c --- */
+void follow_message(struct member *m, struct raft_message *message); /* taken */
+void follow_link(struct member *m, uint64_t id, enum link_news news);
+void follow_turn(struct member *m); /* failover, start-up, a hung disk */
+void follow_told_removed(struct member *m);
+/* The voter other than this one whose link has been active longest; 0: none is. */
+uint64_t follow_best_voter(const struct member *m);
+size_t follow_voters(const struct member *m, struct raft_ids *out);
+
+/* --- duties.c: all on the member loop --- */
+void duties_role_changed(struct member *m, bool is_leader);
 void duties_turn(struct member *m); /* after each turn's applies */
+void duties_versions(struct member *m, const char *lowest);
+
+extern const struct engine_events member_engine_events; /* store.c */
 
 #endif

@@ -7,13 +7,23 @@
 
 #define MEMBER_INBOX_MAX 262144u        /* ops handed over and not yet seen by the member loop; full: ERR_TOO_MANY_REQUESTS */
 #define MEMBER_MESSAGES_MAX 8192u       /* from other members, not yet seen by the member loop; more are dropped, as etcd (4096 a link) */
+#define MEMBER_HELD_PROPOSALS_MAX 1024u /* forwarded by others, while leadership moves; more are dropped */
 #define MEMBER_APPLY_LAG_MAX 5000u      /* committed, not applied entries; over: ERR_TOO_MANY_REQUESTS, as etcd */
-#define MEMBER_LOG_INFLIGHT_MAX 64u     /* appends at the log thread; full: raft's actions wait */
+#define MEMBER_LOG_INFLIGHT_MAX 16384u  /* batches at the log thread; full: raft's actions wait. Bytes are bounded by what raft lets be uncommitted */
 #define MEMBER_UNCOMMITTED_BYTES_MAX 268435456u /* proposed, not yet applied; over: ERR_TOO_MANY_REQUESTS */
+#define MEMBER_HELD_ENTRIES_MAX 1000000u /* kept in memory for a follower that takes a snapshot; over: compacted all the same */
+#define MEMBER_SNAPSHOT_HOLD_MS 30000u  /* the log is kept so long behind a snapshot that was delivered, as etcd */
+#define MEMBER_POSITIONS_MAX 128u       /* durable positions remembered, as candidates for the store's witness */
 #define MEMBER_DUTY_RETRY_MS 500u       /* until a refused proposal of the member's own is made again */
+#define MEMBER_VERSION_MS 4000u         /* how often a leader compares the members' versions, as etcd */
 #define MEMBER_LEASE_SCAN_MS 500u       /* how often expired leases are looked for, as etcd */
 #define MEMBER_LEASE_REVOKE_MAX 1000u   /* revocations proposed per scan; the rest waits for the next */
 #define MEMBER_REQUEST_BASE_MS 5000u    /* ReqTimeout = this + 2 election timeouts, as etcd */
+#define MEMBER_APPLIED_WAIT_MS 1000u    /* of MEMBER_WAIT_APPLIED, as etcd */
+#define MEMBER_ACTIVE_MS 5000u          /* a link has to be up so long to count in the checks of a change of membership, as etcd */
+#define MEMBER_FORWARD_POLL_MS 50u      /* start-up: how often connected members are counted ... */
+#define MEMBER_FORWARD_MAX_MS 5000u     /* ... and for how long, as etcd */
+#define MEMBER_FAILOVER_STEP_MS 30u     /* between the attempts of the voters that saw the leader's process go */
 #define MEMBER_STEP_BUDGET 64u          /* pieces of background work per idle turn */
 
 #endif

@@ -1,49 +1,62 @@
-/* store.c - the store thread: moves what was applied from memory into the backend.
+/* store.c - the store's side: what is done with what was applied, and the news about it.
  *
- * The log carries durability, so there is no hurry: a flush waits until ENGINE_FLUSH_BYTES are pending or the first of
- * them is ENGINE_FLUSH_MS old. While physical compaction goes on, steps follow one another with a pause between them.
+ * The log carries durability, so there is no hurry: whoever plays the store flushes when ENGINE_FLUSH_BYTES are pending or the first of
+ * them is ENGINE_FLUSH_MS old.
  */
 #include "raft/member/internal.h"
 
-#include <time.h>
+#include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/mem.h"
 
-/* etcd removes a batch and rests 10 ms. The rate is the same here, but with ten batches to a commit: each commit is a sync of the
- * disk that the log's own syncs wait behind. */
-#define COMPACTION_PAUSE_MS (10u * COMPACTION_BATCHES_PER_COMMIT)
+/* --- news from the engine -------------------------------------------------------------------------------- */
 
-static void add_ms(struct timespec *ts, uint64_t ms)
+static void on_changed(void *arg, struct event_batch *batch)
 {
-    ts->tv_sec += (time_t)(ms / 1000u);
-    ts->tv_nsec += (long)(ms % 1000u) * 1000000;
-    if (ts->tv_nsec >= 1000000000) {
-        ts->tv_sec++;
-        ts->tv_nsec -= 1000000000;
-    }
+    ops_changed(arg, batch);
 }
 
-/* Wait for work; false: stop. Takes the requests. The lock is held on entry and on return. */
-static void wait_for_work(struct store_thread *s, bool more)
+static void on_stored(void *arg, uint64_t index, uint64_t index_before)
 {
-    if (more) {
-        struct timespec until;
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        add_ms(&until, COMPACTION_PAUSE_MS);
-        while (!s->urgent && !s->stopping && s->requests == NULL &&
-               pthread_cond_timedwait(&s->cond, &s->lock, &until) == 0) {
-        }
-        return;
+    struct news *n = xcalloc(1, sizeof(*n));
+    n->head.kind = MEMBER_NEWS_STORED;
+    n->index = index;
+    n->index_before = index_before;
+    member_post(arg, n);
+}
+
+static void on_compacted(void *arg, int64_t revision)
+{
+    struct news *n = xcalloc(1, sizeof(*n));
+    n->head.kind = MEMBER_NEWS_COMPACTED;
+    n->revision = revision;
+    member_post(arg, n);
+}
+
+static void on_failed(void *arg, enum err e, const struct err_ctx *ec)
+{
+    member_fail(arg, e, ec->text);
+}
+
+const struct engine_events member_engine_events = {
+    .changed = on_changed,
+    .stored = on_stored,
+    .compacted = on_compacted,
+    .failed = on_failed,
+};
+
+/* --- serving --------------------------------------------------------------------------------------------------- */
+
+enum err member_store_flush(struct member *m, bool force, bool *more)
+{
+    struct err_ctx ec = {{0}};
+    enum err e = engine_flush(m->engine, force, more, &ec);
+    if (e != OK) {
+        member_fail(m, e, ec.text);
+        *more = false;
     }
-    while (!s->kicked && !s->stopping && s->requests == NULL) {
-        pthread_cond_wait(&s->cond, &s->lock);
-    }
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    add_ms(&until, ENGINE_FLUSH_MS);
-    while (!s->urgent && !s->stopping && s->requests == NULL &&
-           pthread_cond_timedwait(&s->cond, &s->lock, &until) == 0) {
-    }
+    return e;
 }
 
 static void answer(struct member_op *op, enum err e)
@@ -57,107 +70,35 @@ static void answer(struct member_op *op, enum err e)
     }
 }
 
-static struct member_op *oldest_first(struct member_op *list)
+static void install(struct member *m, struct member_op *op, enum err e)
 {
-    struct member_op *out = NULL;
-    while (list != NULL) {
-        struct member_op *next = list->list_next;
-        list->list_next = out;
-        out = list;
-        list = next;
+    struct err_ctx ec = {{0}};
+    if (e == OK) {
+        e = staged_install(op->staged, &ec);
     }
-    return out;
+    if (e != OK) {
+        log_error(m->cfg.log, "failed to install a snapshot", F_STR("error", ec.text[0] != '\0' ? ec.text : err_text(e)));
+    }
+    op->err = e;
+    struct news *n = xcalloc(1, sizeof(*n));
+    n->head.kind = MEMBER_NEWS_INSTALLED;
+    n->op = op;
+    member_post(m, n);
 }
 
-static void serve(struct store_thread *s, struct member_op *requests, enum err flushed)
+void member_store_serve(struct member *m, struct member_op *op, enum err flushed)
 {
-    struct member *m = s->member;
-    for (struct member_op *op = oldest_first(requests), *next; op != NULL; op = next) {
-        next = op->list_next;
-        enum err e = flushed;
-        if (e == OK && op->kind == MEMBER_DEFRAG) {
-            struct err_ctx ec = {{0}};
-            e = engine_defrag(m->engine, &ec);
-            if (e != OK) {
-                log_error(m->cfg.log, "failed to defragment the store", F_STR("error", ec.text));
-            }
-        }
-        answer(op, e);
+    struct err_ctx ec = {{0}};
+    enum err e = flushed;
+    if (op->kind == MEMBER_INSTALL) {
+        install(m, op, e);
+        return;
     }
-}
-
-static void *store_main(void *arg)
-{
-    struct store_thread *s = arg;
-    struct member *m = s->member;
-    bool more = false;
-    bool stop = false;
-    while (!stop) {
-        pthread_mutex_lock(&s->lock);
-        wait_for_work(s, more);
-        struct member_op *requests = s->requests;
-        s->requests = NULL;
-        s->kicked = false;
-        s->urgent = false;
-        stop = s->stopping;
-        pthread_mutex_unlock(&s->lock);
-
-        struct err_ctx ec = {{0}};
-        bool force = requests != NULL || stop;
-        enum err e = engine_flush(m->engine, force, &more, &ec);
+    if (e == OK && op->kind == MEMBER_DEFRAG) {
+        e = engine_defrag(m->engine, &ec);
         if (e != OK) {
-            member_fail(m, e, ec.text);
-            more = false;
+            log_error(m->cfg.log, "failed to defragment the store", F_STR("error", ec.text));
         }
-        serve(s, requests, e);
     }
-    return NULL;
-}
-
-void store_thread_start(struct store_thread *s, struct member *m)
-{
-    s->member = m;
-    pthread_mutex_init(&s->lock, NULL);
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->cond, &attr);
-    pthread_condattr_destroy(&attr);
-    s->kicked = true; /* an unfinished compaction may wait */
-    int rc = pthread_create(&s->thread, NULL, store_main, s);
-    ASSERT(rc == 0);
-    (void)pthread_setname_np(s->thread, "store");
-}
-
-void store_thread_kick(struct store_thread *s, bool urgent)
-{
-    pthread_mutex_lock(&s->lock);
-    bool news = !s->kicked || (urgent && !s->urgent);
-    s->kicked = true;
-    s->urgent = s->urgent || urgent;
-    if (news) {
-        pthread_cond_signal(&s->cond);
-    }
-    pthread_mutex_unlock(&s->lock);
-}
-
-void store_thread_request(struct store_thread *s, struct member_op *op)
-{
-    pthread_mutex_lock(&s->lock);
-    op->list_next = s->requests;
-    s->requests = op;
-    pthread_cond_signal(&s->cond);
-    pthread_mutex_unlock(&s->lock);
-}
-
-void store_thread_stop(struct store_thread *s)
-{
-    pthread_mutex_lock(&s->lock);
-    s->stopping = true;
-    pthread_cond_signal(&s->cond);
-    pthread_mutex_unlock(&s->lock);
-    pthread_join(s->thread, NULL);
-    ASSERT(s->requests == NULL);
-    pthread_cond_destroy(&s->cond);
-    pthread_mutex_destroy(&s->lock);
+    answer(op, e);
 }

@@ -1,0 +1,333 @@
+/* change.c - changes of membership, and leadership handed over on demand.
+ *
+ * The checks here are etcd's strict-reconfig-check: they keep a cluster from a change after which it may have no quorum. They look
+ * at links and are this member's opinion; what decides on every member alike is checked when the change is applied (engine/membership).
+ */
+#include "raft/member/internal.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+
+/* --- the entry -------------------------------------------------------------------------------------------- */
+
+void change_json_text(struct bytes *b, const char *s)
+{
+    bytes_add_str(b, "\"");
+    for (; *s != '\0'; s++) {
+        unsigned char c = (unsigned char)*s;
+        if (c == '"' || c == '\\') {
+            bytes_printf(b, "\\%c", c);
+        } else if (c < 0x20 || c == '<' || c == '>' || c == '&') {
+            bytes_printf(b, "\\u%04x", c);
+        } else {
+            bytes_add(b, s, 1);
+        }
+    }
+    bytes_add_str(b, "\"");
+}
+
+void change_context(struct bytes *out, uint64_t id, const char *name, const char *const *peer_urls, bool learner, int promote)
+{
+    bytes_printf(out, "{\"id\":%" PRIu64 ",\"peerURLs\":", id);
+    if (peer_urls == NULL) {
+        bytes_add_str(out, "null");
+    } else {
+        bytes_add_str(out, "[");
+        for (size_t i = 0; peer_urls[i] != NULL; i++) {
+            bytes_add_str(out, i > 0 ? "," : "");
+            change_json_text(out, peer_urls[i]);
+        }
+        bytes_add_str(out, "]");
+    }
+    if (learner) {
+        bytes_add_str(out, ",\"isLearner\":true");
+    }
+    if (name[0] != '\0') {
+        bytes_add_str(out, ",\"name\":");
+        change_json_text(out, name);
+    }
+    if (promote >= 0) {
+        bytes_add_str(out, promote > 0 ? ",\"isPromote\":true" : ",\"isPromote\":false");
+    }
+    bytes_add_str(out, "}");
+}
+
+struct buf *change_entry(enum raft_conf_change_type type, uint64_t node, uint64_t request_id, struct slice context)
+{
+    struct raft_conf_change *cc = xcalloc(1, sizeof(*cc));
+    cc->v1 = true;
+    cc->id = request_id;
+    cc->n_changes = 1;
+    cc->changes[0] = (struct raft_conf_change_single){type, node};
+    cc->context = context;
+    struct buf *out = raft_conf_change_encode(cc);
+    free(cc);
+    return out;
+}
+
+static struct buf *encode(const struct member_change *c, uint64_t request_id)
+{
+    struct bytes context = {0};
+    enum raft_conf_change_type type = RAFT_CONF_ADD_NODE;
+    switch (c->kind) {
+    case MEMBER_ADD:
+        change_context(&context, c->id, "", c->peer_urls, false, 0);
+        break;
+    case MEMBER_ADD_LEARNER:
+        type = RAFT_CONF_ADD_LEARNER;
+        change_context(&context, c->id, "", c->peer_urls, true, 0);
+        break;
+    case MEMBER_REMOVE:
+        type = RAFT_CONF_REMOVE_NODE;
+        break;
+    case MEMBER_UPDATE:
+        type = RAFT_CONF_UPDATE_NODE;
+        change_context(&context, c->id, "", c->peer_urls, false, -1);
+        break;
+    case MEMBER_PROMOTE:
+        change_context(&context, c->id, "", NULL, false, 1);
+        break;
+    }
+    struct buf *out = change_entry(type, c->id, request_id, bytes_slice(&context));
+    bytes_deinit(&context);
+    return out;
+}
+
+/* --- the checks --------------------------------------------------------------------------------------------- */
+
+/* What the checks look at. */
+struct census {
+    size_t voters;
+    size_t started; /* voters that have published a name */
+    size_t active;  /* voters whose link is up, this member included */
+    const struct member_info *target; /* NULL: unknown */
+    bool target_active;
+};
+
+static bool is_active(const struct member *m, uint64_t id, uint64_t for_ms)
+{
+    if (id == m->cfg.member_id) {
+        return true;
+    }
+    const struct member_transport *t = m->cfg.transport;
+    uint64_t since = t == NULL ? 0 : t->active_since_ms(t->arg, id);
+    return since != 0 && m->now_ms >= since + for_ms;
+}
+
+static struct census take_census(const struct member *m, const struct member_info *members, size_t n, uint64_t target)
+{
+    struct census c = {0};
+    for (size_t i = 0; i < n; i++) {
+        if (members[i].id == target) {
+            c.target = &members[i];
+            c.target_active = is_active(m, target, 0);
+        }
+        if (members[i].is_learner) {
+            continue;
+        }
+        c.voters++;
+        c.started += members[i].name[0] != '\0' ? 1u : 0u;
+        c.active += is_active(m, members[i].id, MEMBER_ACTIVE_MS) ? 1u : 0u;
+    }
+    return c;
+}
+
+static size_t quorum(size_t voters)
+{
+    return voters / 2 + 1;
+}
+
+static enum err check_add(const struct census *c, bool learner)
+{
+    bool second = c->voters == 1 && c->started == 1;
+    if (!learner && !second && c->started < quorum(c->voters + 1)) {
+        return ERR_NOT_ENOUGH_STARTED;
+    }
+    return c->voters != 1 && c->active < quorum(c->voters + 1) ? ERR_UNHEALTHY : OK;
+}
+
+static enum err check_remove(const struct member *m, const struct census *c, uint64_t id)
+{
+    if (c->target != NULL && c->target->is_learner) {
+        return OK;
+    }
+    size_t left = c->voters - (c->target != NULL ? 1u : 0u);
+    size_t started = c->started - (c->target != NULL && c->target->name[0] != '\0' ? 1u : 0u);
+    if (started < quorum(left)) {
+        return ERR_NOT_ENOUGH_STARTED;
+    }
+    if (id != m->cfg.member_id && !c->target_active) {
+        return OK; /* it helps nobody to a quorum now */
+    }
+    return c->active < 2 + (c->voters - 1) / 2 ? ERR_UNHEALTHY : OK;
+}
+
+/* Nine tenths of the leader's log are there. */
+static enum err check_promote(const struct member *m, const struct census *c, uint64_t id)
+{
+    if (!atomic_load_explicit(&m->is_leader, memory_order_relaxed)) {
+        return ERR_NOT_LEADER;
+    }
+    if (c->target == NULL) {
+        return ERR_MEMBER_NOT_FOUND;
+    }
+    struct raft_peer peers[RAFT_MEMBERS_MAX];
+    size_t n = raft_peers(m->raft, peers, ARRAY_LEN(peers));
+    uint64_t match = 0;
+    uint64_t own = 0;
+    for (size_t i = 0; i < n; i++) {
+        match = peers[i].id == id ? peers[i].match : match;
+        own = peers[i].id == m->cfg.member_id ? peers[i].match : own;
+    }
+    if ((double)match < (double)own * 0.9) {
+        return ERR_LEARNER_NOT_READY;
+    }
+    return m->cfg.strict_reconfig && c->started + 1 < quorum(c->voters + 1) ? ERR_NOT_ENOUGH_STARTED : OK;
+}
+
+static enum err check(const struct member *m, const struct member_change *change)
+{
+    size_t n = 0;
+    struct member_info *members = engine_members(m->engine, &n);
+    struct census c = take_census(m, members, n, change->id);
+    enum err e = OK;
+    switch (change->kind) {
+    case MEMBER_ADD:
+    case MEMBER_ADD_LEARNER:
+        e = m->cfg.strict_reconfig ? check_add(&c, change->kind == MEMBER_ADD_LEARNER) : OK;
+        break;
+    case MEMBER_REMOVE:
+        e = m->cfg.strict_reconfig ? check_remove(m, &c, change->id) : OK;
+        break;
+    case MEMBER_UPDATE:
+        break;
+    case MEMBER_PROMOTE:
+        e = check_promote(m, &c, change->id);
+        break;
+    }
+    free(members);
+    return e;
+}
+
+void change_begin(struct member *m, struct member_op *op)
+{
+    enum err e = check(m, op->change);
+    if (e != OK) {
+        member_complete(m, op, e);
+        return;
+    }
+    op->request_id = member_next_request_id(m);
+    op->data = encode(op->change, op->request_id);
+    member_take_proposal(m, op);
+}
+
+/* --- leadership ------------------------------------------------------------------------------------------------ */
+
+void transfer_begin(struct member *m, struct member_op *op)
+{
+    if (!atomic_load_explicit(&m->is_leader, memory_order_relaxed)) {
+        member_complete(m, op, ERR_NOT_LEADER);
+        return;
+    }
+    if (op->target == m->cfg.member_id) {
+        member_complete(m, op, OK);
+        return;
+    }
+    struct raft_ids voters;
+    size_t n = follow_voters(m, &voters);
+    bool listed = false;
+    for (size_t i = 0; i < n; i++) {
+        listed = listed || voters.id[i] == op->target;
+    }
+    if (!listed) {
+        member_complete(m, op, ERR_BAD_TRANSFEREE);
+        return;
+    }
+    log_info(m->cfg.log, "leadership transfer starting", F_HEX("local-member-id", m->cfg.member_id), F_HEX("current-leader-member-id", m->cfg.member_id),
+             F_HEX("transferee-member-id", op->target));
+    raft_transfer_leader(m->raft, op->target);
+    op_list_add(&m->transfers, op);
+}
+
+void transfer_turn(struct member *m)
+{
+    uint64_t leader = atomic_load_explicit(&m->leader, memory_order_relaxed);
+    struct member_op *next;
+    for (struct member_op *op = m->transfers.first; op != NULL; op = next) {
+        next = op->list_next;
+        if (op->target == leader) {
+            log_info(m->cfg.log, "leadership transfer finished", F_HEX("local-member-id", m->cfg.member_id), F_HEX("transferee-member-id", leader));
+            op_list_remove(&m->transfers, op);
+            member_complete(m, op, OK);
+        }
+    }
+}
+
+/* A planned stop: the op lives on the stack of the thread that waits. */
+struct hand_over {
+    struct member_op op;
+    uint64_t timeout_ms;
+    pthread_mutex_t lock;
+    pthread_cond_t cond;
+    bool done;
+};
+
+static void on_handed_over(struct member_op *op)
+{
+    struct hand_over *h = CONTAINER_OF(op, struct hand_over, op);
+    pthread_mutex_lock(&h->lock);
+    h->done = true;
+    pthread_cond_signal(&h->cond);
+    pthread_mutex_unlock(&h->lock);
+}
+
+/* On the member loop. */
+static bool hand_over(struct member *m, struct member_op *op)
+{
+    struct hand_over *h = CONTAINER_OF(op, struct hand_over, op);
+    struct raft_ids voters;
+    op->err = OK;
+    if (!atomic_load_explicit(&m->is_leader, memory_order_relaxed)) {
+        log_info(m->cfg.log, "skipped leadership transfer; local server is not leader", F_HEX("local-member-id", m->cfg.member_id));
+        return true;
+    }
+    if (follow_voters(m, &voters) <= 1) {
+        log_info(m->cfg.log, "skipped leadership transfer for single voting member cluster", F_HEX("local-member-id", m->cfg.member_id));
+        return true;
+    }
+    op->target = follow_best_voter(m);
+    if (op->target == RAFT_NONE) {
+        op->err = ERR_UNHEALTHY;
+        return true;
+    }
+    op->deadline_ms = m->now_ms + h->timeout_ms;
+    transfer_begin(m, op);
+    return false;
+}
+
+enum err member_hand_over(struct member *m, uint64_t timeout_ms)
+{
+    struct hand_over h = {.timeout_ms = timeout_ms};
+    pthread_mutex_init(&h.lock, NULL);
+    pthread_cond_init(&h.cond, NULL);
+    h.op.kind = MEMBER_CALL;
+    h.op.call = hand_over;
+    h.op.done = on_handed_over;
+    enum err e = member_submit(m, &h.op);
+    if (e == OK) {
+        pthread_mutex_lock(&h.lock);
+        while (!h.done) {
+            pthread_cond_wait(&h.cond, &h.lock);
+        }
+        pthread_mutex_unlock(&h.lock);
+        e = h.op.err;
+    }
+    pthread_cond_destroy(&h.cond);
+    pthread_mutex_destroy(&h.lock);
+    return e;
+}

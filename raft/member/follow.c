@@ -1,0 +1,215 @@
+/* follow.c - what comes from other members, and what is done when the leader is gone.
+ *
+ * A leader whose process died leaves evidence (raft/peer/link.h, LINK_GONE). A member that sees it forgets the leader and asks for
+ * votes soon, not all voters at the same moment: each waits its turn by the order of ids, and asks again while there is no leader.
+ * Nothing is decided by that: a new leader still needs a quorum of votes, and whoever still hears the old leader refuses.
+ */
+#include "raft/member/internal.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+
+size_t follow_voters(const struct member *m, struct raft_ids *out)
+{
+    struct raft_conf_state conf;
+    raft_conf_state(m->raft, &conf);
+    *out = conf.voters;
+    return out->n;
+}
+
+uint64_t follow_best_voter(const struct member *m)
+{
+    const struct member_transport *t = m->cfg.transport;
+    struct raft_ids voters;
+    size_t n = follow_voters(m, &voters);
+    uint64_t best = RAFT_NONE;
+    uint64_t best_since = UINT64_MAX;
+    for (size_t i = 0; t != NULL && i < n; i++) {
+        uint64_t since = voters.id[i] == m->cfg.member_id ? 0 : t->active_since_ms(t->arg, voters.id[i]);
+        if (since != 0 && since < best_since) {
+            best = voters.id[i];
+            best_since = since;
+        }
+    }
+    return best;
+}
+
+void follow_told_removed(struct member *m)
+{
+    if (!m->removed_told) {
+        m->removed_told = true;
+        if (m->cfg.removed != NULL) {
+            m->cfg.removed(m->cfg.arg);
+        }
+    }
+}
+
+/* --- messages ------------------------------------------------------------------------------------------- */
+
+static enum err receive(struct member *m, const struct raft_message *message)
+{
+    enum err e = raft_receive(m->raft, message);
+    if (e == ERR_CORRUPT) {
+        log_error(m->cfg.log, "message contradicts what this member's log holds", F_HEX("from", message->from),
+                  F_STR("type", raft_message_type_name(message->type)), F_UINT("index", message->index), F_UINT("term", message->term));
+    }
+    return e;
+}
+
+static bool is_deferred(const struct raft_message *message, enum err e)
+{
+    return message->type == RAFT_MSG_PROP && (e == ERR_BUSY || e == ERR_NO_LEADER);
+}
+
+void follow_message(struct member *m, struct raft_message *message)
+{
+    enum err e = receive(m, message);
+    if (is_deferred(message, e) && m->n_held_proposals < MEMBER_HELD_PROPOSALS_MAX) {
+        if (m->held_proposals == NULL) {
+            m->held_proposals = xalloc(MEMBER_HELD_PROPOSALS_MAX * sizeof(m->held_proposals[0]));
+        }
+        m->held_proposals[m->n_held_proposals++] = (struct held_proposal){message, m->now_ms + m->request_timeout_ms};
+        return;
+    }
+    raft_message_destroy(&message);
+}
+
+/* Those that came while nobody could take them. */
+static void retry_held(struct member *m)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < m->n_held_proposals; i++) {
+        struct held_proposal h = m->held_proposals[i];
+        if (h.deadline_ms > m->now_ms && is_deferred(h.message, receive(m, h.message))) {
+            m->held_proposals[kept++] = h;
+        } else {
+            raft_message_destroy(&h.message);
+        }
+    }
+    m->n_held_proposals = kept;
+}
+
+/* --- links ------------------------------------------------------------------------------------------------ */
+
+static void leader_gone(struct member *m, uint64_t id)
+{
+    if (id != atomic_load_explicit(&m->leader, memory_order_relaxed)) {
+        return;
+    }
+    struct raft_ids voters;
+    size_t n = follow_voters(m, &voters);
+    uint64_t rank = 0;
+    for (size_t i = 0; i < n && voters.id[i] != m->cfg.member_id; i++) {
+        rank += voters.id[i] != id ? 1u : 0u;
+    }
+    log_info(m->cfg.log, "the leader's process is gone; asking for votes", F_HEX("local-member-id", m->cfg.member_id), F_HEX("leader", id));
+    m->gone_leader = id;
+    m->campaign_at_ms = m->now_ms + rank * MEMBER_FAILOVER_STEP_MS;
+    m->campaign_until_ms = m->now_ms + m->cfg.election_ms;
+    raft_forget_leader(m->raft);
+}
+
+void follow_link(struct member *m, uint64_t id, enum link_news news)
+{
+    switch (news) {
+    case LINK_NEWS_UNREACHABLE:
+        raft_report_unreachable(m->raft, id);
+        return;
+    case LINK_NEWS_SNAPSHOT_DELIVERED:
+    case LINK_NEWS_SNAPSHOT_FAILED:
+        raft_report_snapshot(m->raft, id, news == LINK_NEWS_SNAPSHOT_DELIVERED);
+        m->hold_log_until_ms = m->now_ms + MEMBER_SNAPSHOT_HOLD_MS;
+        return;
+    case LINK_NEWS_GONE:
+        leader_gone(m, id);
+        return;
+    case LINK_NEWS_ACTIVE:
+        return;
+    case LINK_NEWS_REMOVED:
+        log_warn(m->cfg.log, "another member says that this one was removed", F_HEX("from", id));
+        follow_told_removed(m);
+        return;
+    }
+    UNREACHABLE();
+}
+
+/* --- each turn --------------------------------------------------------------------------------------------- */
+
+static void campaign(struct member *m)
+{
+    if (m->gone_leader == RAFT_NONE || m->now_ms < m->campaign_at_ms) {
+        return;
+    }
+    struct raft_ids voters;
+    size_t n = follow_voters(m, &voters);
+    struct raft_status rs;
+    raft_status(m->raft, &rs);
+    if (rs.leader != RAFT_NONE || m->now_ms >= m->campaign_until_ms) {
+        m->gone_leader = RAFT_NONE;
+        return;
+    }
+    m->campaign_at_ms = m->now_ms + n * MEMBER_FAILOVER_STEP_MS;
+    if (rs.role != RAFT_CANDIDATE) { /* one that asks for votes already waits for them */
+        raft_campaign(m->raft);
+    }
+}
+
+/* etcd's start-up rule: once two other members are connected there is no need to wait out a whole election timeout. */
+static void fast_forward(struct member *m)
+{
+    if (m->forwarded || m->now_ms < m->forward_at_ms) {
+        return;
+    }
+    m->forward_at_ms = m->now_ms + MEMBER_FORWARD_POLL_MS;
+    struct raft_ids voters;
+    size_t n = follow_voters(m, &voters);
+    size_t active = 0;
+    for (size_t i = 0; i < n; i++) {
+        const struct member_transport *t = m->cfg.transport;
+        active += t != NULL && voters.id[i] != m->cfg.member_id && t->active_since_ms(t->arg, voters.id[i]) != 0 ? 1u : 0u;
+    }
+    bool late = m->now_ms >= m->started_ms + MEMBER_FORWARD_MAX_MS;
+    if (active < 2 && !late) {
+        return;
+    }
+    m->forwarded = true;
+    uint32_t ticks = m->cfg.election_ms / m->cfg.heartbeat_ms;
+    if (active >= 2 && ticks > 2 && atomic_load_explicit(&m->leader, memory_order_relaxed) == RAFT_NONE) {
+        log_info(m->cfg.log, "initialized peer connections; fast-forwarding election ticks", F_HEX("local-member-id", m->cfg.member_id),
+                 F_UINT("forward-ticks", ticks - 2), F_UINT("active-remote-members", active));
+        raft_fast_forward(m->raft, ticks - 2);
+    }
+}
+
+/* A leader whose disk takes nothing keeps its followers from electing one that works. */
+static void mind_the_disk(struct member *m)
+{
+    if (m->first_batch == NULL || m->now_ms < m->first_batch->since_ms + m->cfg.election_ms ||
+        !atomic_load_explicit(&m->is_leader, memory_order_relaxed)) {
+        return;
+    }
+    struct raft_status rs;
+    raft_status(m->raft, &rs);
+    uint64_t best = rs.transferee == RAFT_NONE ? follow_best_voter(m) : RAFT_NONE;
+    if (best != RAFT_NONE) {
+        log_warn(m->cfg.log, "the disk has taken nothing for an election timeout; handing over leadership", F_HEX("local-member-id", m->cfg.member_id),
+                 F_HEX("transferee-member-id", best), F_UINT("waiting-ms", m->now_ms - m->first_batch->since_ms));
+        raft_transfer_leader(m->raft, best);
+    }
+}
+
+void follow_turn(struct member *m)
+{
+    if (m->n_held_proposals > 0) {
+        retry_held(m);
+    }
+    campaign(m);
+    if (m->cfg.fast_forward) {
+        fast_forward(m);
+    }
+    mind_the_disk(m);
+}

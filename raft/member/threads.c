@@ -1,0 +1,245 @@
+/* threads.c - a member in a server: the member loop, the log thread (wal/writer.h), the store thread.
+ *
+ * While physical compaction goes on, the store thread's steps follow one another with a pause between them. Once it was told to install a
+ * snapshot it does nothing until the member loop has taken the new store into use: see `held`.
+ */
+#include "raft/member/internal.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+
+/* The store thread: commits what the engine has pending. */
+struct threads {
+    struct member *member;
+    pthread_t loop;
+    struct wal_writer *writer;
+    pthread_t store;
+    pthread_mutex_t lock; /* guards the fields below; never held across a flush */
+    pthread_cond_t cond;
+    bool kicked; /* something is pending */
+    bool urgent; /* do not wait for more */
+    bool stopping;
+    bool held;   /* a snapshot was put in place and is not in use yet: no flush */
+    struct member_op *requests; /* newest first, linked by list_next */
+};
+
+/* --- the store thread -------------------------------------------------------------------------------------- */
+
+static void add_ms(struct timespec *ts, uint64_t ms)
+{
+    ts->tv_sec += (time_t)(ms / 1000u);
+    ts->tv_nsec += (long)(ms % 1000u) * 1000000;
+    if (ts->tv_nsec >= 1000000000) {
+        ts->tv_sec++;
+        ts->tv_nsec -= 1000000000;
+    }
+}
+
+/* Wait for work. The lock is held on entry and on return. */
+static void wait_for_work(struct threads *t, bool more)
+{
+    while (t->held && !t->stopping) {
+        pthread_cond_wait(&t->cond, &t->lock);
+    }
+    uint64_t wait_ms = COMPACTION_PAUSE_MS;
+    if (!more) {
+        while (!t->kicked && !t->stopping && t->requests == NULL) {
+            pthread_cond_wait(&t->cond, &t->lock);
+        }
+        wait_ms = ENGINE_FLUSH_MS;
+    }
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    add_ms(&until, wait_ms);
+    while (!t->urgent && !t->stopping && t->requests == NULL && pthread_cond_timedwait(&t->cond, &t->lock, &until) == 0) {
+    }
+}
+
+static struct member_op *oldest_first(struct member_op *list)
+{
+    struct member_op *out = NULL;
+    while (list != NULL) {
+        struct member_op *next = list->list_next;
+        list->list_next = out;
+        out = list;
+        list = next;
+    }
+    return out;
+}
+
+static void serve(struct threads *t, struct member_op *requests, enum err flushed)
+{
+    for (struct member_op *op = oldest_first(requests), *next; op != NULL; op = next) {
+        next = op->list_next;
+        op->list_next = NULL;
+        if (op->kind == MEMBER_INSTALL) {
+            pthread_mutex_lock(&t->lock);
+            t->held = true;
+            pthread_mutex_unlock(&t->lock);
+        }
+        member_store_serve(t->member, op, flushed);
+    }
+}
+
+static void *store_main(void *arg)
+{
+    struct threads *t = arg;
+    bool more = false;
+    bool stop = false;
+    while (!stop) {
+        pthread_mutex_lock(&t->lock);
+        wait_for_work(t, more);
+        struct member_op *requests = t->requests;
+        t->requests = NULL;
+        t->kicked = false;
+        t->urgent = false;
+        stop = t->stopping;
+        bool held = t->held; /* only at a stop: what is in place is not in use, and the old store is no place to write to */
+        pthread_mutex_unlock(&t->lock);
+        enum err e = held ? ERR_STOPPED : member_store_flush(t->member, requests != NULL || stop, &more);
+        serve(t, requests, e);
+    }
+    return NULL;
+}
+
+static void store_kick(void *arg, bool urgent)
+{
+    struct threads *t = arg;
+    pthread_mutex_lock(&t->lock);
+    bool news = !t->kicked || (urgent && !t->urgent);
+    t->kicked = true;
+    t->urgent = t->urgent || urgent;
+    if (news) {
+        pthread_cond_signal(&t->cond);
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
+static void store_request(void *arg, struct member_op *op)
+{
+    struct threads *t = arg;
+    pthread_mutex_lock(&t->lock);
+    op->list_next = t->requests;
+    t->requests = op;
+    pthread_cond_signal(&t->cond);
+    pthread_mutex_unlock(&t->lock);
+}
+
+/* Member loop: what was put in place is in use. */
+static void store_release(struct threads *t)
+{
+    pthread_mutex_lock(&t->lock);
+    if (t->held) {
+        t->held = false;
+        pthread_cond_signal(&t->cond);
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
+/* --- the log thread ------------------------------------------------------------------------------------------- */
+
+static void log_submit(void *arg, struct wal_request *r)
+{
+    struct threads *t = arg;
+    enum err e = wal_writer_submit(t->writer, r);
+    ASSERT(e == OK); /* MEMBER_LOG_INFLIGHT_MAX is below the writer's bound */
+}
+
+static void log_release(void *arg, uint64_t index)
+{
+    struct threads *t = arg;
+    wal_writer_release(t->writer, index);
+}
+
+static void log_failed(void *arg, enum err e, const struct err_ctx *ec)
+{
+    member_fail(arg, e, ec->text);
+}
+
+/* --- the member loop ------------------------------------------------------------------------------------------- */
+
+static void *loop_main(void *arg)
+{
+    struct threads *t = arg;
+    struct member *m = t->member;
+    bool busy = false;
+    while (!atomic_load_explicit(&m->stopping, memory_order_acquire)) {
+        uint64_t now_ms = clock_now_ms(m->cfg.clock);
+        uint64_t wake_ms = member_wake_at_ms(m);
+        if (!busy && wake_ms > now_ms) {
+            struct timespec ts;
+            clock_gettime(CLOCK_MONOTONIC, &ts);
+            member_wait(m, (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec + (wake_ms - now_ms) * 1000000u);
+        }
+        bool was_installing = m->installing;
+        busy = member_turn(m);
+        if (was_installing && !m->installing) {
+            store_release(t);
+        }
+    }
+    member_last_turn(m);
+    return NULL;
+}
+
+static void start_thread(pthread_t *thread, void *(*run)(void *arg), void *arg, const char *name)
+{
+    int rc = pthread_create(thread, NULL, run, arg);
+    ASSERT(rc == 0);
+    (void)pthread_setname_np(*thread, name);
+}
+
+void member_start(struct member *m)
+{
+    ASSERT(m->threads == NULL);
+    struct threads *t = xcalloc(1, sizeof(*t));
+    m->threads = t;
+    t->member = m;
+    pthread_mutex_init(&t->lock, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&t->cond, &attr);
+    pthread_condattr_destroy(&attr);
+    t->kicked = true; /* an unfinished compaction may wait */
+    struct wal_writer_config wc = {
+        .wal = member_take_wal(m),
+        .done = member_log_done,
+        .failed = log_failed,
+        .arg = m,
+        .fsync_seconds = metrics_histogram(m->cfg.metrics, "etcd_disk_wal_fsync_duration_seconds",
+                                           "The latency distributions of fsync called by WAL.", NULL, 0.001, 2, 14),
+    };
+    t->writer = wal_writer_start(&wc);
+    const struct member_log log = {log_submit, log_release, t};
+    const struct member_store store = {store_kick, store_request, t};
+    member_connect(m, &log, &store);
+    start_thread(&t->store, store_main, t, "store");
+    start_thread(&t->loop, loop_main, t, "member");
+}
+
+void member_stop(struct member *m)
+{
+    struct threads *t = m->threads;
+    if (t == NULL) {
+        return;
+    }
+    atomic_store_explicit(&m->stopping, true, memory_order_release);
+    struct news *wake = xcalloc(1, sizeof(*wake));
+    wake->head.kind = MEMBER_NEWS_COMPACTED;
+    member_post(m, wake);
+    pthread_join(t->loop, NULL);
+    wal_writer_stop(&t->writer);
+    pthread_mutex_lock(&t->lock);
+    t->stopping = true;
+    pthread_cond_signal(&t->cond);
+    pthread_mutex_unlock(&t->lock);
+    pthread_join(t->store, NULL);
+    ASSERT(t->requests == NULL);
+    pthread_cond_destroy(&t->cond);
+    pthread_mutex_destroy(&t->lock);
+    m->threads = NULL;
+    free(t);
+}
