@@ -61,7 +61,8 @@ bool pins_clear(struct pins *p, int64_t revision, uint64_t now_ms)
     bool clear = true;
     pthread_mutex_lock(&p->lock);
     for (struct pin *pin = p->first; pin != NULL; pin = pin->next) {
-        if (pin->revision >= revision) {
+        if (pin->revision >= revision ||
+            atomic_load_explicit(&pin->lost, memory_order_relaxed)) {
             continue;
         }
         if (now_ms > pin->since_ms && now_ms - pin->since_ms > ENGINE_PIN_MS_MAX) {
@@ -72,6 +73,15 @@ bool pins_clear(struct pins *p, int64_t revision, uint64_t now_ms)
     }
     pthread_mutex_unlock(&p->lock);
     return clear;
+}
+
+void pins_lose(struct pins *p)
+{
+    pthread_mutex_lock(&p->lock);
+    for (struct pin *pin = p->first; pin != NULL; pin = pin->next) {
+        atomic_store_explicit(&pin->lost, true, memory_order_release);
+    }
+    pthread_mutex_unlock(&p->lock);
 }
 
 void engine_note_time(struct engine *e, uint64_t now_ms)
@@ -204,7 +214,7 @@ static void create_metrics(struct engine *e, struct metrics *m)
 /* --- opening
  * -------------------------------------------------------------------------------------------- */
 
-static struct engine *create(const struct engine_config *cfg)
+static struct engine *create(const struct engine_config *cfg, struct home *home)
 {
     struct engine *e = xcalloc(1, sizeof(*e));
     pthread_rwlockattr_t attr;
@@ -218,7 +228,7 @@ static struct engine *create(const struct engine_config *cfg)
     pthread_rwlockattr_destroy(&attr);
     pins_init(&e->pins);
     hashes_init(&e->hashes);
-    e->backend = cfg->backend;
+    e->home = home_ref(home);
     e->quota_bytes = cfg->quota_bytes;
     e->compaction_batch_limit =
         cfg->compaction_batch_limit > 0 ? cfg->compaction_batch_limit : 1000;
@@ -233,25 +243,34 @@ static struct engine *create(const struct engine_config *cfg)
     atomic_init(&e->compact_finished, -1);
     atomic_init(&e->compact_passing, -1);
     atomic_init(&e->n_snapshots, 0);
+    atomic_init(&e->generation, 0);
     e->index_target = -1;
     return e;
 }
 
-enum err engine_open(const struct engine_config *cfg, struct engine **out, struct err_ctx *ec)
+enum err engine_open_on(const struct engine_config *cfg, struct home *home, struct engine **out,
+                        struct err_ctx *ec)
 {
-    ASSERT(cfg->backend != NULL);
     ASSERT(cfg->quota_bytes > 0);
-    struct engine *e = create(cfg);
+    struct engine *e = create(cfg, home);
     enum err err = engine_restore(e, ec);
     if (err != OK) {
         engine_close(&e);
         return err_wrap(ec, err, "load the store");
     }
-    atomic_store_explicit(&e->file_bytes, e->backend->ops->stats(e->backend).file_bytes,
-                          memory_order_relaxed);
+    atomic_store_explicit(&e->file_bytes, engine_backend_stats(e).file_bytes, memory_order_relaxed);
     create_metrics(e, cfg->metrics);
     *out = e;
     return OK;
+}
+
+enum err engine_open(const struct engine_config *cfg, struct engine **out, struct err_ctx *ec)
+{
+    ASSERT(cfg->backend != NULL);
+    struct home *home = home_create(cfg->backend);
+    enum err err = engine_open_on(cfg, home, out, ec);
+    home_unref(&home); /* the engine has its own */
+    return err;
 }
 
 void engine_close(struct engine **ep)
@@ -273,7 +292,8 @@ void engine_close(struct engine **ep)
     lease_table_destroy(&e->leases);
     arena_destroy(&e->scratch);
     ASSERT(atomic_load(&e->n_snapshots) == 0);
-    e->backend->ops->close(&e->backend);
+    home_unref(&e->home);
+    engine_close(&e->replaced);
     pins_deinit(&e->pins);
     hashes_deinit(&e->hashes);
     pthread_rwlock_destroy(&e->lock);
@@ -335,7 +355,11 @@ uint64_t engine_applied_term(const struct engine *e)
 
 struct backend_stats engine_backend_stats(const struct engine *e)
 {
-    return e->backend->ops->stats(e->backend);
+    lock_read(e);
+    struct backend *b = e->home->backend;
+    struct backend_stats stats = b->ops->stats(b);
+    unlock(e);
+    return stats;
 }
 
 int64_t engine_quota_bytes(const struct engine *e)

@@ -75,6 +75,12 @@ struct witness {
     uint64_t chain;
 };
 
+/* Of a snapshot that was installed. */
+struct origin {
+    uint64_t index;
+    uint64_t term;
+};
+
 /* What one commit makes durable beside records and rows. */
 struct mark {
     uint64_t index;
@@ -109,7 +115,6 @@ struct engine_metrics {
 };
 
 struct engine {
-    struct backend *backend; /* owned */
     int64_t quota_bytes;
     uint32_t compaction_batch_limit;
     const struct engine_events *events; /* borrowed; may be NULL */
@@ -120,6 +125,8 @@ struct engine {
     /* Guarded by `lock`. The member loop is the only writer of the index, so it reads it without.
      */
     pthread_rwlock_t lock;
+    struct home *home;   /* ref; another after engine_adopt */
+    struct engine *replaced; /* owned; what engine_adopt put aside, to be freed with the next flush */
     struct index *index; /* owned */
     struct tail tail;
     struct rows rows;      /* of whole entries */
@@ -146,6 +153,8 @@ struct engine {
     _Atomic unsigned alarm_types;     /* bit t: some alarm of type t is active */
     _Atomic int64_t compact_finished; /* physically, committed */
     _Atomic unsigned n_snapshots;     /* open */
+    _Atomic uint64_t generation;      /* how often a snapshot took the place of everything; changed
+                                         under `lock` */
     _Atomic int64_t compact_passing; /* target of the newest physical pass that began: the index may
                                         go so far */
 
@@ -159,7 +168,8 @@ struct engine {
     size_t changes_cap;
     int64_t index_target; /* compaction of the index, begun last */
     bool index_compacting;
-    uint32_t learners_max; /* 0: no bound */
+    struct origin installed; /* index 0: the log follows */
+    uint32_t learners_max;   /* 0: no bound */
     bool halted;           /* an entry could not be applied: nothing more will be */
 
     /* Store thread only. */
@@ -168,6 +178,11 @@ struct engine {
     struct compaction compaction;
     struct witness witness_at_open;
 };
+
+static inline uint64_t engine_generation(const struct engine *e)
+{
+    return atomic_load_explicit(&e->generation, memory_order_acquire);
+}
 
 static inline void count(struct counter *c, uint64_t n)
 {
@@ -236,6 +251,11 @@ bool pins_add(struct pins *p, struct pin *pin, int64_t revision, uint64_t now_ms
 void pins_remove(struct pins *p, struct pin *pin);
 /* No live pin below `revision` is left; pins older than ENGINE_PIN_MS_MAX lose their hold. */
 bool pins_clear(struct pins *p, int64_t revision, uint64_t now_ms);
+/* All of them lose their hold. */
+void pins_lose(struct pins *p);
+/* Over a backend that others hold too. Without metrics nothing is registered. */
+MUST_CHECK enum err engine_open_on(const struct engine_config *cfg, struct home *home,
+                                   struct engine **out, struct err_ctx *ec);
 
 /* --- apply.c [member] --- */
 /* The rows gathered outside an entry go with the next flush. */
@@ -264,6 +284,7 @@ void compact_done(struct engine *e, const struct compact_step *step);
 /* --- hash.c --- */
 void hashes_init(struct hashes *h);
 void hashes_deinit(struct hashes *h);
+void hashes_forget(struct hashes *h);
 void hashes_add(struct hashes *h, const struct hash_kv *v);
 
 /* Big-endian numbers of rows. */
@@ -292,8 +313,9 @@ static inline uint64_t be64_get(const uint8_t *p)
 #define ROW_FINISHED_COMPACT "finishedCompactRev"
 #define ROW_CLUSTER_VERSION "clusterVersion"
 #define ROW_DOWNGRADE "downgrade"
-#define ROW_REVISION "revision" /* in BUCKET_PINTLE, as the two below */
+#define ROW_REVISION "revision" /* in BUCKET_PINTLE, as those below */
 #define ROW_WITNESS "witness"
+#define ROW_INSTALLED "installed" /* index and term of the snapshot the store was made of */
 #define ROW_FORMAT "format"
 #define FORMAT_VERSION 1u
 

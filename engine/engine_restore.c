@@ -13,7 +13,7 @@
 static enum err get(struct engine *e, struct backend_read *read, enum bucket b, const char *key,
                     struct slice *out)
 {
-    return e->backend->ops->get(read, b, slice_str(key), out);
+    return e->home->backend->ops->get(read, b, slice_str(key), out);
 }
 
 /* A row of one number. Absent: *out stays, *found false. */
@@ -99,6 +99,15 @@ static enum err restore_meta(struct engine *e, struct backend_read *read, bool *
     atomic_store(&e->compact_revision, m->compact_revision);
     e->index_target = finished;
     struct slice w;
+    err = get(e, read, BUCKET_PINTLE, ROW_INSTALLED, &w);
+    if (err == OK && w.len != 16) {
+        return err_set(ec, ERR_CORRUPT, "bucket pintle: installed: %zu bytes", w.len);
+    }
+    if (err == OK) {
+        e->installed = (struct origin){be64_get(w.data), be64_get(w.data + 8)};
+    } else if (err != ERR_NOT_FOUND) {
+        return err;
+    }
     err = get(e, read, BUCKET_PINTLE, ROW_WITNESS, &w);
     if (err == OK && w.len != 24) {
         return err_set(ec, ERR_CORRUPT, "bucket pintle: witness: %zu bytes", w.len);
@@ -165,17 +174,17 @@ static enum err restore_bucket(struct engine *e, struct backend_read *read, enum
                                struct err_ctx *ec)
 {
     struct backend_cursor *c = NULL;
-    enum err err = e->backend->ops->cursor_open(read, b, (struct slice){0}, &c, ec);
+    enum err err = e->home->backend->ops->cursor_open(read, b, (struct slice){0}, &c, ec);
     while (err == OK) {
         struct slice key;
         struct slice value;
-        err = e->backend->ops->cursor_next(c, &key, &value);
+        err = e->home->backend->ops->cursor_next(c, &key, &value);
         if (err == OK && restore_row(e, b, key, value) != OK) {
             err = err_set(ec, ERR_CORRUPT, "bucket %s: a row of %zu bytes does not decode",
                           bucket_name(b), value.len);
         }
     }
-    e->backend->ops->cursor_close(&c);
+    e->home->backend->ops->cursor_close(&c);
     return err == ERR_END ? OK : err;
 }
 
@@ -254,18 +263,18 @@ static enum err restore_records(struct engine *e, struct backend_read *read, boo
 {
     struct loader l = {.e = e, .last = {-1, 0}, .has_leases = lease_count(e->leases) > 0};
     struct backend_cursor *c = NULL;
-    enum err err = e->backend->ops->cursor_open(read, BUCKET_KEY, (struct slice){0}, &c, ec);
+    enum err err = e->home->backend->ops->cursor_open(read, BUCKET_KEY, (struct slice){0}, &c, ec);
     index_restore_begin(e->index);
     while (err == OK) {
         struct slice key;
         struct slice value;
-        err = e->backend->ops->cursor_next(c, &key, &value);
+        err = e->home->backend->ops->cursor_next(c, &key, &value);
         if (err == OK) {
             err = load(&l, key, value, ec);
         }
     }
     index_restore_end(e->index);
-    e->backend->ops->cursor_close(&c);
+    e->home->backend->ops->cursor_close(&c);
     if (err != ERR_END) {
         return err;
     }
@@ -287,7 +296,7 @@ enum err engine_restore(struct engine *e, struct err_ctx *ec)
 {
     struct backend_read *read = NULL;
     bool has_revision = false;
-    enum err err = e->backend->ops->read_begin(e->backend, &read, ec);
+    enum err err = e->home->backend->ops->read_begin(e->home->backend, &read, ec);
     if (err != OK) {
         return err;
     }
@@ -298,7 +307,7 @@ enum err engine_restore(struct engine *e, struct err_ctx *ec)
     if (err == OK) {
         err = restore_records(e, read, has_revision, ec);
     }
-    e->backend->ops->read_end(&read);
+    e->home->backend->ops->read_end(&read);
     if (err != OK) {
         return err;
     }

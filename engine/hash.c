@@ -23,6 +23,13 @@ void hashes_deinit(struct hashes *h)
     pthread_mutex_destroy(&h->lock);
 }
 
+void hashes_forget(struct hashes *h)
+{
+    pthread_mutex_lock(&h->lock);
+    h->n = 0;
+    pthread_mutex_unlock(&h->lock);
+}
+
 void hashes_add(struct hashes *h, const struct hash_kv *v)
 {
     pthread_mutex_lock(&h->lock);
@@ -55,6 +62,7 @@ struct hasher {
     int64_t revision;
     bool keep_is_empty;
     uint32_t crc;
+    uint64_t generation; /* another: what was hashed so far is of another store */
 };
 
 /* Whether a record at or below the compact revision counts. The lock is held. */
@@ -99,6 +107,15 @@ static void feed(struct hasher *h, const struct batch_item *items, size_t n)
     }
 }
 
+static enum err still_valid(const struct hasher *h, const struct pin *pin, struct err_ctx *ec)
+{
+    if (engine_generation(h->e) != h->generation) {
+        return err_set(ec, ERR_LEADER_CHANGED, "a snapshot replaced the store");
+    }
+    bool lost = atomic_load_explicit(&pin->lost, memory_order_acquire);
+    return lost ? err_set(ec, ERR_COMPACTED, "the hash took too long") : OK;
+}
+
 static enum err hash_records(struct hasher *h, const struct pin *pin, struct err_ctx *ec)
 {
     struct batch *b = xalloc(sizeof(*b));
@@ -106,8 +123,8 @@ static enum err hash_records(struct hasher *h, const struct pin *pin, struct err
     enum err err = OK;
     bool ended = h->revision < 0;
     while (err == OK && !ended) {
-        if (atomic_load_explicit(&pin->lost, memory_order_acquire)) {
-            err = err_set(ec, ERR_COMPACTED, "the hash took too long");
+        err = still_valid(h, pin, ec);
+        if (err != OK) {
             break;
         }
         err = store_batch(h->e, at, h->revision, b, ec);
@@ -119,10 +136,10 @@ static enum err hash_records(struct hasher *h, const struct pin *pin, struct err
         }
         at = b->reached;
         ended = b->at_end;
-        store_batch_release(h->e, b);
+        store_batch_release(b);
     }
-    if (err == OK && atomic_load_explicit(&pin->lost, memory_order_acquire)) {
-        err = err_set(ec, ERR_COMPACTED, "the hash took too long");
+    if (err == OK) {
+        err = still_valid(h, pin, ec);
     }
     free(b);
     return err;
@@ -143,6 +160,7 @@ enum err engine_hash_kv(struct engine *e, int64_t revision, struct hash_kv *out,
         .compacted = atomic_load_explicit(&e->compact_revision, memory_order_relaxed),
         .revision = revision == 0 ? live : revision,
         .crc = crc32c(0, bucket_name(BUCKET_KEY), strlen(bucket_name(BUCKET_KEY))),
+        .generation = engine_generation(e),
     };
     enum err err = revision > live                          ? ERR_FUTURE_REV
                    : revision > 0 && revision < h.compacted ? ERR_COMPACTED
@@ -179,16 +197,17 @@ static bool is_skipped(enum bucket b, struct slice key)
             slice_eq(key, slice_str("storageVersion")));
 }
 
-static enum err hash_bucket(struct engine *e, struct backend_read *read, enum bucket b,
-                            uint32_t *crc, struct err_ctx *ec)
+static enum err hash_bucket(const struct store_read *read, enum bucket b, uint32_t *crc,
+                            struct err_ctx *ec)
 {
+    const struct backend_ops *ops = store_read_ops(read);
     struct backend_cursor *c = NULL;
-    enum err err = e->backend->ops->cursor_open(read, b, (struct slice){0}, &c, ec);
+    enum err err = ops->cursor_open(read->read, b, (struct slice){0}, &c, ec);
     *crc = crc32c(*crc, bucket_name(b), strlen(bucket_name(b)));
     while (err == OK) {
         struct slice key;
         struct slice value;
-        err = e->backend->ops->cursor_next(c, &key, &value);
+        err = ops->cursor_next(c, &key, &value);
         if (err == OK && b == BUCKET_KEY) {
             err = err_wrap(ec, record_check(key, value, &value), "bucket key");
         }
@@ -197,23 +216,25 @@ static enum err hash_bucket(struct engine *e, struct backend_read *read, enum bu
             *crc = crc32c(*crc, value.data, value.len);
         }
     }
-    e->backend->ops->cursor_close(&c);
+    ops->cursor_close(&c);
     return err == ERR_END ? OK : err;
 }
 
 enum err engine_hash(struct engine *e, uint32_t *hash, int64_t *revision, struct err_ctx *ec)
 {
-    struct backend_read *read = NULL;
+    struct store_read read = {0};
     uint64_t before = now_ns(e);
-    enum err err = e->backend->ops->read_begin(e->backend, &read, ec);
+    lock_read(e);
+    enum err err = store_read_begin(e, &read, ec);
+    unlock(e);
     if (err != OK) {
         return err;
     }
     uint32_t crc = 0;
     for (int b = 0; err == OK && b < BUCKET_PINTLE; b++) {
-        err = hash_bucket(e, read, (enum bucket)b, &crc, ec);
+        err = hash_bucket(&read, (enum bucket)b, &crc, ec);
     }
-    e->backend->ops->read_end(&read);
+    store_read_end(&read);
     if (err == OK) {
         observe_ns(e, e->metrics.hash, before);
         *hash = crc;

@@ -84,7 +84,7 @@ enum err engine_history(struct engine *e, int64_t from, int64_t to, size_t n_rev
             at = b->reached;
             ended = b->at_end;
         }
-        store_batch_release(e, b);
+        store_batch_release(b);
     }
     free(b);
     if (err == OK && from < engine_compact_revision(e) && w.last < 0) {

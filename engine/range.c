@@ -71,6 +71,16 @@ static bool pin_lost(const struct range_read *rr)
     return rr->pinned && atomic_load_explicit(&rr->pin.lost, memory_order_acquire);
 }
 
+/* What the rest of the read would come from is not what it began on, or no longer all there. Under
+ * the lock, before anything of the index is touched. */
+static enum err still_valid(const struct range_read *rr, struct err_ctx *ec)
+{
+    if (engine_generation(rr->e) != rr->generation) {
+        return err_set(ec, ERR_LEADER_CHANGED, "a snapshot replaced the store");
+    }
+    return pin_lost(rr) ? err_set(ec, ERR_COMPACTED, "the read was too slow") : OK;
+}
+
 /* A record that is gone was compacted if our hold on it was lost, and is damage otherwise. */
 static enum err missing(const struct range_read *rr, enum err err, struct err_ctx *ec)
 {
@@ -268,7 +278,7 @@ static enum err next_chunk(struct range_read *rr, struct err_ctx *ec)
     struct fetch f;
     fetch_init(&f, rr->e);
     lock_read(rr->e);
-    enum err err = pin_lost(rr) ? err_set(ec, ERR_COMPACTED, "the read was too slow") : OK;
+    enum err err = still_valid(rr, ec);
     if (err == OK && rr->mode == RANGE_WALK) {
         err = walk_gather(rr, &f);
     } else if (err == OK) {
@@ -303,6 +313,7 @@ static struct range_read *create(struct engine *e, const Etcdserverpb__RangeRequ
     rr->r = r;
     rr->span = span_of(r->key, r->range_end);
     rr->at = at;
+    rr->generation = engine_generation(e);
     rr->chunk = rr->room;
     rr->chunk_cap = room;
     return rr;
@@ -363,13 +374,11 @@ static enum err breathe(struct range_read *rr, struct err_ctx *ec)
 {
     unlock(rr->e);
     lock_read(rr->e);
-    if (pin_lost(rr)) {
-        return err_set(ec, ERR_COMPACTED, "the read was too slow");
-    }
-    if (rr->walking) {
+    enum err err = still_valid(rr, ec);
+    if (err == OK && rr->walking) {
         index_cursor_resume(&rr->cursor);
     }
-    return OK;
+    return err;
 }
 
 /* keys_only needs the records to know their leases, and with them the size. The walk begins anew.
@@ -499,7 +508,12 @@ static enum err load_values(struct range_read *rr, struct err_ctx *ec)
         lock_read(rr->e);
         rr->ref_at = i;
         refs_gather(rr, &f);
-        err = fetch_hold(&f, ec);
+        err = still_valid(rr, ec);
+        if (err == OK) {
+            err = fetch_hold(&f, ec);
+        } else {
+            f.n = 0;
+        }
         unlock(rr->e);
         if (err == OK) {
             err = fetch_read(&f, ec);

@@ -35,6 +35,7 @@ struct range_read {
     const Etcdserverpb__RangeRequest *r; /* borrowed */
     struct span span;
     int64_t at;
+    uint64_t generation; /* the engine's at open */
     enum range_mode mode;
     bool pinned;
     bool walking; /* cursor is open */

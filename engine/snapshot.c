@@ -30,7 +30,7 @@ struct feed {
 
 struct engine_snapshot {
     struct engine *e;
-    struct backend_read *read; /* owned */
+    struct store_read read; /* owned */
     bool has_version;          /* the store names its schema itself */
     struct feed feed;
     struct bytes out; /* what the writer gave and nobody took, from out_at on */
@@ -41,7 +41,9 @@ struct engine_snapshot {
 
 static void feed_close(struct engine_snapshot *s)
 {
-    s->e->backend->ops->cursor_close(&s->feed.cursor);
+    if (s->feed.cursor != NULL) {
+        store_read_ops(&s->read)->cursor_close(&s->feed.cursor);
+    }
     bolt_writer_destroy(&s->feed.writer);
 }
 
@@ -73,13 +75,13 @@ static enum err begin_bucket(struct engine_snapshot *s, struct err_ctx *ec)
     if (e != OK) {
         return e;
     }
-    return s->e->backend->ops->cursor_open(s->read, b, (struct slice){0}, &f->cursor, ec);
+    return store_read_ops(&s->read)->cursor_open(s->read.read, b, (struct slice){0}, &f->cursor, ec);
 }
 
 /* All of `meta` at once: it is small, and the added row goes between others. */
 static enum err feed_meta(struct engine_snapshot *s, struct err_ctx *ec)
 {
-    const struct backend_ops *ops = s->e->backend->ops;
+    const struct backend_ops *ops = store_read_ops(&s->read);
     struct feed *f = &s->feed;
     struct slice version = slice_str(ROW_STORAGE_VERSION);
     bool due = !s->has_version;
@@ -105,7 +107,7 @@ static enum err feed_pair(struct engine_snapshot *s, struct err_ctx *ec)
     struct feed *f = &s->feed;
     struct slice key;
     struct slice value;
-    enum err e = s->e->backend->ops->cursor_next(f->cursor, &key, &value);
+    enum err e = store_read_ops(&s->read)->cursor_next(f->cursor, &key, &value);
     if (e == OK && f->bucket == BUCKET_KEY) {
         e = strip_sum(f, key, &value, ec);
     }
@@ -126,7 +128,7 @@ static enum err feed_step(struct engine_snapshot *s, struct err_ctx *ec)
     }
     enum err e = f->bucket == BUCKET_META ? feed_meta(s, ec) : feed_pair(s, ec);
     if (e == ERR_END) {
-        s->e->backend->ops->cursor_close(&f->cursor);
+        store_read_ops(&s->read)->cursor_close(&f->cursor);
         f->bucket++;
         e = OK;
     }
@@ -139,7 +141,7 @@ static enum err get_number(struct engine_snapshot *s, const char *key, uint64_t 
                            struct err_ctx *ec)
 {
     struct slice v;
-    enum err e = s->e->backend->ops->get(s->read, BUCKET_META, slice_str(key), &v);
+    enum err e = store_read_ops(&s->read)->get(s->read.read, BUCKET_META, slice_str(key), &v);
     if (e == ERR_NOT_FOUND) {
         *out = 0;
         return OK;
@@ -158,7 +160,7 @@ static enum err get_conf(struct engine_snapshot *s, struct engine_conf *out, str
 {
     struct slice v;
     struct conf_state conf = {0};
-    enum err e = s->e->backend->ops->get(s->read, BUCKET_META, slice_str(ROW_CONF_STATE), &v);
+    enum err e = store_read_ops(&s->read)->get(s->read.read, BUCKET_META, slice_str(ROW_CONF_STATE), &v);
     if (e == OK) {
         e = conf_decode(v, &conf) == OK ? OK : ERR_CORRUPT;
     }
@@ -179,7 +181,7 @@ static enum err prepare(struct engine_snapshot *s, struct snapshot_info *info, s
 {
     struct slice version;
     enum err e =
-        s->e->backend->ops->get(s->read, BUCKET_META, slice_str(ROW_STORAGE_VERSION), &version);
+        store_read_ops(&s->read)->get(s->read.read, BUCKET_META, slice_str(ROW_STORAGE_VERSION), &version);
     if (e != OK && e != ERR_NOT_FOUND) {
         return err_set(ec, e, "bucket meta: " ROW_STORAGE_VERSION);
     }
@@ -218,7 +220,9 @@ enum err engine_snapshot_open(struct engine *e, struct engine_snapshot **out,
     struct engine_snapshot *s = xcalloc(1, sizeof(*s));
     struct snapshot_info found;
     s->e = e;
-    enum err err = e->backend->ops->read_begin(e->backend, &s->read, ec);
+    lock_read(e);
+    enum err err = store_read_begin(e, &s->read, ec);
+    unlock(e);
     if (err == OK) {
         err = prepare(s, &found, ec);
     }
@@ -265,9 +269,7 @@ void engine_snapshot_close(struct engine_snapshot **sp)
     }
     struct engine *e = s->e;
     feed_close(s);
-    if (s->read != NULL) {
-        e->backend->ops->read_end(&s->read);
-    }
+    store_read_end(&s->read);
     bytes_deinit(&s->out);
     free(s);
     atomic_fetch_sub(&e->n_snapshots, 1);

@@ -142,6 +142,63 @@ void tail_deinit(struct tail *t)
     *t = (struct tail){0};
 }
 
+/* --- the backend
+ * ---------------------------------------------------------------------------------------- */
+
+struct home *home_create(struct backend *b)
+{
+    struct home *h = xalloc(sizeof(*h));
+    atomic_init(&h->refs, 1);
+    h->backend = b;
+    return h;
+}
+
+struct home *home_ref(struct home *h)
+{
+    (void)atomic_fetch_add_explicit(&h->refs, 1, memory_order_relaxed);
+    return h;
+}
+
+void home_unref(struct home **hp)
+{
+    struct home *h = *hp;
+    *hp = NULL;
+    /* Acquire-release: who closes it sees everything that the others did with it. */
+    if (h != NULL && atomic_fetch_sub_explicit(&h->refs, 1, memory_order_acq_rel) == 1) {
+        h->backend->ops->close(&h->backend);
+        free(h);
+    }
+}
+
+struct backend *home_release(struct home **hp)
+{
+    struct home *h = *hp;
+    *hp = NULL;
+    struct backend *b = h->backend;
+    uint32_t refs = atomic_fetch_sub_explicit(&h->refs, 1, memory_order_acq_rel);
+    ASSERT(refs == 1);
+    free(h);
+    return b;
+}
+
+enum err store_read_begin(struct engine *e, struct store_read *out, struct err_ctx *ec)
+{
+    struct backend *b = e->home->backend;
+    enum err err = b->ops->read_begin(b, &out->read, ec);
+    if (err == OK) {
+        out->home = home_ref(e->home);
+    }
+    return err;
+}
+
+void store_read_end(struct store_read *r)
+{
+    if (r->read != NULL) {
+        store_read_ops(r)->read_end(&r->read);
+        home_unref(&r->home);
+    }
+}
+
 /* --- rows
  * ------------------------------------------------------------------------------------------- */
 
@@ -193,7 +250,7 @@ void fetch_init(struct fetch *f, struct engine *e)
 {
     /* The arrays are left as they are: this is the hot path, and n says what is set. */
     f->e = e;
-    f->read = NULL;
+    f->read = (struct store_read){0};
     f->n = 0;
     f->n_backend = 0;
 }
@@ -210,17 +267,17 @@ enum err fetch_hold(struct fetch *f, struct err_ctx *ec)
     if (f->n_backend == 0) {
         return OK;
     }
-    return f->e->backend->ops->read_begin(f->e->backend, &f->read, ec);
+    return store_read_begin(f->e, &f->read, ec);
 }
 
 /* Look a record up; its bytes are not yet checked. Only live versions are ever asked for, never
  * tombstones. */
-static enum err find(struct backend *b, struct backend_read *read, struct rev rev,
-                     struct slice *stored, struct err_ctx *ec)
+static enum err find(const struct store_read *r, struct rev rev, struct slice *stored,
+                     struct err_ctx *ec)
 {
     uint8_t key[RECORD_KEY_BYTES_MAX];
     size_t len = record_key_encode(key, rev, false);
-    enum err e = b->ops->get(read, BUCKET_KEY, slice_of(key, len), stored);
+    enum err e = store_read_ops(r)->get(r->read, BUCKET_KEY, slice_of(key, len), stored);
     return e == OK ? OK
                    : err_set(ec, e, "bucket key: revision %lld_%lld", (long long)rev.main,
                              (long long)rev.sub);
@@ -266,7 +323,7 @@ enum err fetch_read(struct fetch *f, struct err_ctx *ec)
         size_t to = n - from < FETCH_AHEAD ? n : from + FETCH_AHEAD;
         for (size_t i = from; e == OK && i < to; i++) {
             struct slice *kv = &f->kvs[order[i]];
-            e = find(f->e->backend, f->read, f->revs[order[i]], kv, ec);
+            e = find(&f->read, f->revs[order[i]], kv, ec);
             for (size_t at = 0; e == OK && at < kv->len && at < PREFETCH_BYTES;
                  at += CACHE_LINE_BYTES) {
                 __builtin_prefetch(kv->data + at);
@@ -284,37 +341,35 @@ void fetch_release(struct fetch *f)
     for (size_t i = 0; i < f->n; i++) {
         buf_unref(&f->holds[i]);
     }
-    if (f->read != NULL) {
-        f->e->backend->ops->read_end(&f->read);
-    }
+    store_read_end(&f->read);
     f->n = 0;
     f->n_backend = 0;
 }
 
 enum err store_read_one(struct engine *e, struct rev rev, struct buf **out, struct err_ctx *ec)
 {
-    struct backend_read *read = NULL;
+    struct store_read read = {0};
     lock_read(e);
     const struct tail_record *r = tail_find(&e->tail, rev);
     enum err err = OK;
     if (r != NULL) {
         *out = buf_ref(r->kv);
     } else {
-        err = e->backend->ops->read_begin(e->backend, &read, ec);
+        err = store_read_begin(e, &read, ec);
     }
     unlock(e);
     if (r != NULL || err != OK) {
         return err;
     }
     struct slice kv;
-    err = find(e->backend, read, rev, &kv, ec);
+    err = find(&read, rev, &kv, ec);
     if (err == OK) {
         err = check(rev, &kv, ec);
     }
     if (err == OK) {
         *out = buf_copy(kv);
     }
-    e->backend->ops->read_end(&read);
+    store_read_end(&read);
     return err;
 }
 
@@ -357,21 +412,22 @@ static enum err batch_item_read(struct batch *b, struct slice key, struct slice 
 }
 
 /* `stored` is how far the backend certainly reaches. */
-static enum err batch_from_backend(struct engine *e, struct rev after, struct rev stored,
-                                   int64_t main_max, struct batch *b, struct err_ctx *ec)
+static enum err batch_from_backend(struct rev after, struct rev stored, int64_t main_max,
+                                   struct batch *b, struct err_ctx *ec)
 {
+    const struct backend_ops *ops = store_read_ops(&b->read);
     uint8_t from[RECORD_KEY_BYTES_MAX];
     bool whole = after.sub == INT64_MAX;
     struct rev next = {after.main + whole, whole ? 0 : after.sub + 1};
     size_t from_len = record_key_encode(from, next, false);
     struct backend_cursor *c = NULL;
     enum err err =
-        e->backend->ops->cursor_open(b->read, BUCKET_KEY, slice_of(from, from_len), &c, ec);
+        ops->cursor_open(b->read.read, BUCKET_KEY, slice_of(from, from_len), &c, ec);
     size_t bytes = 0;
     while (err == OK && b->n < BATCH_MAX && bytes < BATCH_BYTES) {
         struct slice key;
         struct slice value;
-        err = e->backend->ops->cursor_next(c, &key, &value);
+        err = ops->cursor_next(c, &key, &value);
         if (err == OK) {
             err = batch_item_read(b, key, value, &bytes, ec);
         }
@@ -385,7 +441,7 @@ static enum err batch_from_backend(struct engine *e, struct rev after, struct re
         b->reached = b->items[b->n].rev;
         b->n++;
     }
-    e->backend->ops->cursor_close(&c);
+    ops->cursor_close(&c);
     if (err == ERR_END) {
         /* Whatever else there is stands in the tail, or did when we looked. */
         if (rev_cmp(b->reached, stored) < 0) {
@@ -399,7 +455,7 @@ static enum err batch_from_backend(struct engine *e, struct rev after, struct re
 enum err store_batch(struct engine *e, struct rev after, int64_t main_max, struct batch *b,
                      struct err_ctx *ec)
 {
-    b->read = NULL;
+    b->read = (struct store_read){0};
     b->n = 0;
     b->reached = after;
     b->at_end = false;
@@ -410,16 +466,16 @@ enum err store_batch(struct engine *e, struct rev after, int64_t main_max, struc
     if (in_tail) {
         batch_from_tail(e, tail_above(&e->tail, after), main_max, b);
     } else {
-        err = e->backend->ops->read_begin(e->backend, &b->read, ec);
+        err = store_read_begin(e, &b->read, ec);
     }
     unlock(e);
     if (in_tail || err != OK) {
         return err;
     }
-    err = batch_from_backend(e, after, stored, main_max, b, ec);
+    err = batch_from_backend(after, stored, main_max, b, ec);
     if (err != OK) {
         b->n = 0;
-        store_batch_release(e, b);
+        store_batch_release(b);
         return err;
     }
     if (b->reached.main > main_max) {
@@ -428,13 +484,11 @@ enum err store_batch(struct engine *e, struct rev after, int64_t main_max, struc
     return OK;
 }
 
-void store_batch_release(struct engine *e, struct batch *b)
+void store_batch_release(struct batch *b)
 {
     for (size_t i = 0; i < b->n; i++) {
         buf_unref(&b->items[i].hold);
     }
     b->n = 0;
-    if (b->read != NULL) {
-        e->backend->ops->read_end(&b->read);
-    }
+    store_read_end(&b->read);
 }

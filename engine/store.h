@@ -13,6 +13,7 @@
 #ifndef ENGINE_STORE_H
 #define ENGINE_STORE_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -73,6 +74,31 @@ struct tail_dropped {
 void tail_drop(struct tail *t, uint64_t upto, struct tail_dropped *out);
 void tail_free_dropped(struct tail_dropped *d);
 
+/* The backend in use, shared with the reads that began on it: a snapshot may put another in its
+ * place (engine_adopt). The last who holds it closes it. */
+struct home {
+    _Atomic uint32_t refs;
+    struct backend *backend; /* owned */
+};
+struct home *home_create(struct backend *b);
+struct home *home_ref(struct home *h);
+void home_unref(struct home **h);
+/* Give the backend back; nobody else holds it. */
+struct backend *home_release(struct home **h);
+
+/* A snapshot of the backend. Zero: none. */
+struct store_read {
+    struct home *home; /* ref */
+    struct backend_read *read;
+};
+/* Hold the engine's lock, or be the store thread. */
+MUST_CHECK enum err store_read_begin(struct engine *e, struct store_read *out, struct err_ctx *ec);
+void store_read_end(struct store_read *r);
+static inline const struct backend_ops *store_read_ops(const struct store_read *r)
+{
+    return r->home->backend->ops;
+}
+
 /* One change of a bucket other than `key`. */
 struct row {
     enum bucket bucket;
@@ -98,7 +124,7 @@ void rows_deinit(struct rows *r);
 #define FETCH_MAX 512u
 struct fetch {
     struct engine *e;
-    struct backend_read *read; /* owned */
+    struct store_read read; /* owned */
     size_t n;
     size_t n_backend; /* how many are to be read from the backend */
     struct rev revs[FETCH_MAX];
@@ -131,7 +157,7 @@ struct batch_item {
     struct buf *hold; /* ref; NULL when kv lies in the backend */
 };
 struct batch {
-    struct backend_read *read; /* owned */
+    struct store_read read; /* owned */
     size_t n;
     struct rev reached; /* everything up to here has been given: go on from it */
     bool at_end;        /* of what was published when the batch was read, or of main_max */
@@ -140,6 +166,6 @@ struct batch {
 /* Published records with revision > after and main <= main_max. On error nothing is held. */
 MUST_CHECK enum err store_batch(struct engine *e, struct rev after, int64_t main_max,
                                 struct batch *b, struct err_ctx *ec);
-void store_batch_release(struct engine *e, struct batch *b);
+void store_batch_release(struct batch *b);
 
 #endif

@@ -34,15 +34,15 @@ static enum err tombstone_at(struct engine *e, int64_t revision, bool *found, st
 {
     uint8_t from[RECORD_KEY_BYTES_MAX];
     size_t len = record_key_encode(from, (struct rev){revision, 0}, false);
-    const struct backend_ops *ops = e->backend->ops;
-    struct backend_read *read = NULL;
+    struct store_read read = {0};
     struct backend_cursor *c = NULL;
     *found = false;
-    enum err err = ops->read_begin(e->backend, &read, ec);
+    enum err err = store_read_begin(e, &read, ec);
     if (err != OK) {
         return err;
     }
-    err = ops->cursor_open(read, BUCKET_KEY, slice_of(from, len), &c, ec);
+    const struct backend_ops *ops = store_read_ops(&read);
+    err = ops->cursor_open(read.read, BUCKET_KEY, slice_of(from, len), &c, ec);
     while (err == OK && !*found) {
         struct slice key;
         struct slice value;
@@ -58,7 +58,7 @@ static enum err tombstone_at(struct engine *e, int64_t revision, bool *found, st
         *found = err == OK && tombstone;
     }
     ops->cursor_close(&c);
-    ops->read_end(&read);
+    store_read_end(&read);
     return err == ERR_END ? OK : err;
 }
 
@@ -152,17 +152,17 @@ static enum err scan_one(const struct compaction *c, const struct backend_ops *o
     return OK;
 }
 
-static enum err scan(struct engine *e, struct compact_step *step, struct backend_read *read,
+static enum err scan(struct engine *e, struct compact_step *step, const struct store_read *read,
                      struct err_ctx *ec)
 {
-    const struct backend_ops *ops = e->backend->ops;
+    const struct backend_ops *ops = store_read_ops(read);
     struct compaction *c = &e->compaction;
     struct backend_cursor *cursor = NULL;
     uint8_t from[RECORD_KEY_BYTES_MAX];
     size_t len = record_key_encode(from, (struct rev){c->at.main, c->at.sub + 1}, false);
     size_t n_scanned = 0;
     size_t bytes = 0;
-    enum err err = ops->cursor_open(read, BUCKET_KEY, slice_of(from, len), &cursor, ec);
+    enum err err = ops->cursor_open(read->read, BUCKET_KEY, slice_of(from, len), &cursor, ec);
     while (err == OK && step->n < e->compaction_batch_limit && bytes < SCAN_BYTES &&
            n_scanned < (size_t)e->compaction_batch_limit * SCAN_PER_DELETE) {
         struct scanned v[SCAN_RECORDS];
@@ -207,14 +207,14 @@ enum err compact_scan(struct engine *e, struct compact_step *step, bool *more, s
             return err_wrap(ec, err, "begin compaction");
         }
     }
-    struct backend_read *read = NULL;
+    struct store_read read = {0};
     uint64_t before = now_ns(e);
-    enum err err = e->backend->ops->read_begin(e->backend, &read, ec);
+    enum err err = store_read_begin(e, &read, ec);
     if (err != OK) {
         return err;
     }
-    err = scan(e, step, read, ec);
-    e->backend->ops->read_end(&read);
+    err = scan(e, step, &read, ec);
+    store_read_end(&read);
     observe_ms(e, e->metrics.compact_pause, before);
     *more = !step->finished || wanted > c->target;
     return err;
@@ -222,17 +222,17 @@ enum err compact_scan(struct engine *e, struct compact_step *step, bool *more, s
 
 enum err compact_write(struct engine *e, const struct compact_step *step, struct err_ctx *ec)
 {
-    const struct backend_ops *ops = e->backend->ops;
+    struct backend *b = e->home->backend;
     enum err err = OK;
     for (size_t at = 0; err == OK && at < step->keys.len; at += 1u + step->keys.data[at]) {
-        err = ops->del(e->backend, BUCKET_KEY,
-                       slice_of(step->keys.data + at + 1, step->keys.data[at]), ec);
+        err = b->ops->del(b, BUCKET_KEY, slice_of(step->keys.data + at + 1, step->keys.data[at]),
+                          ec);
     }
     if (err == OK && step->finished) {
         uint8_t value[RECORD_KEY_BYTES_MAX];
         size_t len = record_key_encode(value, (struct rev){e->compaction.target, 0}, false);
-        err = ops->put(e->backend, BUCKET_META, slice_str(ROW_FINISHED_COMPACT),
-                       slice_of(value, len), (struct slice){0}, false, ec);
+        err = b->ops->put(b, BUCKET_META, slice_str(ROW_FINISHED_COMPACT), slice_of(value, len),
+                          (struct slice){0}, false, ec);
     }
     return err;
 }

@@ -32,7 +32,8 @@ static void seal_take(struct engine *e, struct seal *s)
 static enum err put(struct engine *e, enum bucket bucket, struct slice key, struct slice value,
                     struct err_ctx *ec)
 {
-    return e->backend->ops->put(e->backend, bucket, key, value, (struct slice){0}, false, ec);
+    struct backend *b = e->home->backend;
+    return b->ops->put(b, bucket, key, value, (struct slice){0}, false, ec);
 }
 
 static enum err put_u64(struct engine *e, enum bucket bucket, const char *key, uint64_t v,
@@ -46,6 +47,7 @@ static enum err put_u64(struct engine *e, enum bucket bucket, const char *key, u
 static enum err write_records(struct engine *e, const struct seal *s, struct err_ctx *ec)
 {
     const struct tail_chunk *chunk = NULL;
+    struct backend *b = e->home->backend;
     for (uint64_t i = s->from; i < s->to; i++) {
         if (chunk == NULL || i % TAIL_CHUNK_RECORDS == 0) {
             lock_read(e); /* the ring of chunks may be growing */
@@ -57,8 +59,8 @@ static enum err write_records(struct engine *e, const struct seal *s, struct err
         uint8_t sum[RECORD_SUM_BYTES];
         struct slice k = slice_of(key, record_key_encode(key, r->rev, r->tombstone));
         record_sum_encode(sum, k, buf_slice(r->kv));
-        enum err err = e->backend->ops->put(e->backend, BUCKET_KEY, k, buf_slice(r->kv),
-                                            slice_of(sum, sizeof(sum)), true, ec);
+        enum err err = b->ops->put(b, BUCKET_KEY, k, buf_slice(r->kv), slice_of(sum, sizeof(sum)),
+                                   true, ec);
         if (err != OK) {
             return err;
         }
@@ -68,10 +70,11 @@ static enum err write_records(struct engine *e, const struct seal *s, struct err
 
 static enum err write_rows(struct engine *e, const struct rows *rows, struct err_ctx *ec)
 {
+    struct backend *b = e->home->backend;
     for (size_t i = 0; i < rows->n; i++) {
         const struct row *r = &rows->v[i];
         enum err err = r->value == NULL
-                           ? e->backend->ops->del(e->backend, r->bucket, buf_slice(r->key), ec)
+                           ? b->ops->del(b, r->bucket, buf_slice(r->key), ec)
                            : put(e, r->bucket, buf_slice(r->key), buf_slice(r->value), ec);
         if (err != OK) {
             return err;
@@ -110,8 +113,8 @@ static enum err write_mark(struct engine *e, const struct mark *m, struct err_ct
 static enum err write_all(struct engine *e, const struct seal *s, const struct compact_step *step,
                           struct err_ctx *ec)
 {
-    const struct backend_ops *ops = e->backend->ops;
-    enum err err = ops->begin(e->backend, ec);
+    struct backend *b = e->home->backend;
+    enum err err = b->ops->begin(b, ec);
     if (err != OK) {
         return err;
     }
@@ -126,15 +129,21 @@ static enum err write_all(struct engine *e, const struct seal *s, const struct c
         err = write_mark(e, &s->mark, ec);
     }
     if (err != OK) {
-        ops->abort(e->backend);
+        b->ops->abort(b);
         return err;
     }
     uint64_t before = now_ns(e);
-    err = ops->commit(e->backend, ec);
+    err = b->ops->commit(b, ec);
     if (err == OK) {
         observe_ns(e, e->metrics.commit, before);
     }
     return err;
+}
+
+static void note_file_bytes(struct engine *e)
+{
+    struct backend *b = e->home->backend;
+    atomic_store_explicit(&e->file_bytes, b->ops->stats(b).file_bytes, memory_order_relaxed);
 }
 
 static void committed(struct engine *e, const struct seal *s)
@@ -145,8 +154,7 @@ static void committed(struct engine *e, const struct seal *s)
     unlock(e);
     tail_free_dropped(&dropped);
     atomic_fetch_sub_explicit(&e->pending_bytes, s->bytes, memory_order_relaxed);
-    atomic_store_explicit(&e->file_bytes, e->backend->ops->stats(e->backend).file_bytes,
-                          memory_order_relaxed);
+    note_file_bytes(e);
     uint64_t index_before = e->stored.index;
     e->stored = s->mark;
     if (e->events != NULL && e->events->stored != NULL) {
@@ -154,9 +162,20 @@ static void committed(struct engine *e, const struct seal *s)
     }
 }
 
+/* Free what engine_adopt left behind: a long index and a map of gigabytes take their time. */
+static void bury(struct engine *e)
+{
+    lock_write(e);
+    struct engine *dead = e->replaced;
+    e->replaced = NULL;
+    unlock(e);
+    engine_close(&dead);
+}
+
 enum err engine_flush(struct engine *e, bool force, bool *more, struct err_ctx *ec)
 {
     *more = false;
+    bury(e);
     if (e->store_failed) {
         return err_set(ec, ERR_IO, "the store failed before");
     }
@@ -194,14 +213,14 @@ enum err engine_defrag(struct engine *e, struct err_ctx *ec)
     if (e->metrics.defrag_inflight != NULL) {
         gauge_set(e->metrics.defrag_inflight, 1);
     }
-    enum err err = e->backend->ops->defrag(e->backend, ec);
+    struct backend *b = e->home->backend;
+    enum err err = b->ops->defrag(b, ec);
     if (err == OK) {
         observe_ns(e, e->metrics.defrag, before);
     }
     if (e->metrics.defrag_inflight != NULL) {
         gauge_set(e->metrics.defrag_inflight, 0);
     }
-    atomic_store_explicit(&e->file_bytes, e->backend->ops->stats(e->backend).file_bytes,
-                          memory_order_relaxed);
+    note_file_bytes(e);
     return err_wrap(ec, err, "defragment");
 }

@@ -241,13 +241,14 @@ static void do_range(struct run *run, const Etcdserverpb__RangeRequest *r, struc
     struct range_read *rr = NULL;
     struct range_info info;
     lock_read(v->e);
-    if (view_lost(v)) {
+    enum err err = view_valid(v);
+    if (err != OK) {
         unlock(v->e);
-        run->reply_err = ERR_COMPACTED;
+        run->reply_err = err;
         return;
     }
     int64_t at = r->revision <= 0 ? v->at : r->revision;
-    enum err err = range_open_at(v->e, r, at, v->pin != NULL, v->now_ms, &rr, &info, NULL);
+    err = range_open_at(v->e, r, at, v->pin != NULL, v->now_ms, &rr, &info, NULL);
     if (err != OK) {
         run->reply_err = err;
         return;
@@ -376,6 +377,7 @@ enum err engine_txn_read(struct engine *e, const Etcdserverpb__TxnRequest *r, ui
     int64_t compacted = atomic_load_explicit(&e->compact_revision, memory_order_relaxed);
     /* Pinned at the compact revision, because ranges may name any revision from there on. */
     bool pinned = pins_add(&e->pins, &pin, compacted, now_ms);
+    uint64_t generation = engine_generation(e);
     unlock(e);
     if (!pinned) {
         return err_set(ec, ERR_TOO_MANY_REQUESTS, "%u large reads are under way", ENGINE_PINS_MAX);
@@ -386,6 +388,7 @@ enum err engine_txn_read(struct engine *e, const Etcdserverpb__TxnRequest *r, ui
                  .revision = live,
                  .compacted = compacted,
                  .pin = &pin,
+                 .generation = generation,
                  .now_ms = now_ms},
     };
     enum err answer = OK;

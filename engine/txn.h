@@ -37,11 +37,20 @@ struct view {
     int64_t revision; /* live, before the txn */
     int64_t compacted;
     struct pin *pin; /* NULL on the member loop */
+    uint64_t generation; /* the engine's when it was pinned */
     uint64_t now_ms;
 };
-static inline bool view_lost(const struct view *v)
+/* Under the lock: ERR_LEADER_CHANGED when a snapshot has replaced the state, ERR_COMPACTED when the
+ * read was too slow. */
+static inline enum err view_valid(const struct view *v)
 {
-    return v->pin != NULL && atomic_load_explicit(&v->pin->lost, memory_order_acquire);
+    if (v->pin == NULL) {
+        return OK;
+    }
+    if (engine_generation(v->e) != v->generation) {
+        return ERR_LEADER_CHANGED;
+    }
+    return atomic_load_explicit(&v->pin->lost, memory_order_acquire) ? ERR_COMPACTED : OK;
 }
 MUST_CHECK enum err compare_all(const struct view *v, Etcdserverpb__Compare *const *c, size_t n,
                                 bool *holds, struct err_ctx *ec);

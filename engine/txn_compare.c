@@ -108,8 +108,10 @@ static enum err read_step(const struct view *v, const Etcdserverpb__Compare *c,
     st->n = 0;
     st->ended = false;
     lock_read(v->e);
-    enum err err = view_lost(v) ? err_set(ec, ERR_COMPACTED, "the read was too slow") : OK;
-    if (err == OK) {
+    enum err err = view_valid(v);
+    if (err != OK) {
+        err = err_set(ec, err, "the state that was compared is gone");
+    } else {
         if (!s->single && first) {
             index_cursor_init(cursor, v->e->index, s->from, s->to, v->at);
         } else if (!s->single) {
@@ -126,7 +128,7 @@ static enum err read_step(const struct view *v, const Etcdserverpb__Compare *c,
         err = fetch_read(&st->fetch, ec);
     }
     if (err == ERR_NOT_FOUND) {
-        err = view_lost(v) ? ERR_COMPACTED : ERR_CORRUPT;
+        err = view_valid(v) != OK ? view_valid(v) : ERR_CORRUPT;
     }
     return err;
 }
