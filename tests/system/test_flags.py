@@ -38,7 +38,7 @@ class Case(unittest.TestCase):
         return s
 
     def urls(self):
-        return "--listen-client-urls", self.url, "--advertise-client-urls", self.url
+        return "--listen-client-urls", self.url, "--advertise-client-urls", self.url, "--listen-peer-urls", "http://127.0.0.1:0"
 
     def error_of(self, log, level):
         """The `error` of the one line of that level; every line is a JSON object."""
@@ -124,7 +124,7 @@ class Flags(Case):
         self.assertEqual(os.listdir(self.dir), [])
 
     def test_what_this_version_refuses(self):
-        for flag in ("--cert-file=x", "--client-cert-auth", "--config-file=x", "--force-new-cluster", "--discovery-srv=x",
+        for flag in ("--cert-file=x", "--client-cert-auth", "--config-file=x", "--discovery-srv=x",
                      "--listen-metrics-urls=http://127.0.0.1:1", "--cors=http://a", "--auto-compaction-retention=1"):
             with self.subTest(flag):
                 code, _, err = self.run_to_end(flag)
@@ -133,8 +133,28 @@ class Flags(Case):
         code, _, err = self.run_to_end("--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=https://127.0.0.1:1")
         self.assertEqual(code, 1)
         self.assertIn("TLS is not supported", err)
-        self.assertIn("runs a cluster of one", self.refuses(
-            "--initial-cluster", "default=http://localhost:2380,other=http://127.0.0.1:9"))
+        for flag in ("--listen-peer-urls", "--initial-advertise-peer-urls"):
+            code, _, err = self.run_to_end(flag, "https://127.0.0.1:1")
+            self.assertEqual(code, 1)
+            self.assertIn("TLS is not supported", err)
+
+    def test_old_names(self):
+        """Flags as they were called before etcd 3.6."""
+        for old, new in (("experimental-max-learners", "max-learners"), ("experimental-snapshot-catchup-entries", "snapshot-catchup-entries")):
+            with self.subTest(old):
+                code, _, err = self.run_to_end(f"--{old}=2", f"--{new}=2")
+                self.assertEqual(code, 1)
+                self.assertEqual([json.loads(x)["error"] for x in err.splitlines() if "failed to verify flags" in x],
+                                 [f"cannot set --{old} and --{new} at the same time, please use --{new} only"])
+        s = Server(flags=["--experimental-max-learners=3", "--experimental-snapshot-catchup-entries", "77", "--snapshot-count=10000"]).start()
+        self.addCleanup(s.close)
+        self.assertEqual(s.stop(), -signal.SIGTERM)
+        lines = [json.loads(x) for x in s.log_text().splitlines()]
+        started = [x for x in lines if x["msg"] == "starting an etcd server"][0]
+        self.assertEqual((started["max-learners"], started["snapshot-catchup-entries"]), (3, 77))
+        self.assertEqual([x["flag"] for x in lines if x["msg"] == "flag has a new name"],
+                         ["experimental-max-learners", "experimental-snapshot-catchup-entries"])
+        self.assertTrue(any(x.get("snapshot-count") == 10000 and "not needed" in x["msg"] for x in lines))
 
     def test_initial_cluster(self):
         rows = [("other=http://localhost:2380", 'couldn\'t find local name "default" in the initial cluster configuration'),
