@@ -144,6 +144,11 @@ enum err client_submit(struct client *c, const char *path, struct slice request,
     return OK;
 }
 
+bool client_usable(const struct client *c)
+{
+    return !c->dead && nghttp2_session_check_request_allowed(c->session) != 0;
+}
+
 size_t client_in_flight(const struct client *c)
 {
     return c->n_live;

@@ -77,6 +77,10 @@ MUST_CHECK enum err client_call(struct client *c, const char *path, struct slice
 MUST_CHECK enum err client_submit(struct client *c, const char *path, struct slice request,
                                   uint32_t timeout_ms, client_done_fn done, void *arg);
 
+/* A new call would be sent: the connection lives, and the server has not announced its end. Looks
+ * at nothing but what came so far; client_pump with no wait takes in what has arrived. */
+bool client_usable(const struct client *c);
+
 /* Unary calls whose callback has not run. */
 size_t client_in_flight(const struct client *c);
 
