@@ -80,5 +80,8 @@ bool http_exchange_gone(
     const struct http_exchange *x); /* the client left: nothing sent arrives any more */
 /* Call `fn` once when the client leaves before the answer is complete; `arg` is the handler's. */
 void http_exchange_on_gone(struct http_exchange *x, void (*fn)(void *arg), void *arg);
+/* Call `fn` once when the server goes down while the answer is not complete; what would not end by
+ * itself ends then. */
+void http_exchange_on_drain(struct http_exchange *x, void (*fn)(void *arg), void *arg);
 
 #endif

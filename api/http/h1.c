@@ -34,6 +34,8 @@ struct http_exchange {
     void *gone_arg;
     void (*written)(void *arg);
     void *written_arg;
+    void (*drain)(void *arg);
+    void *drain_arg;
     void (*body_piece)(void *arg, struct slice piece);
     void (*body_end)(void *arg);
     void *body_arg;
@@ -276,6 +278,12 @@ void http_exchange_on_gone(struct http_exchange *x, void (*fn)(void *arg), void 
 {
     x->gone = fn;
     x->gone_arg = arg;
+}
+
+void http_exchange_on_drain(struct http_exchange *x, void (*fn)(void *arg), void *arg)
+{
+    x->drain = fn;
+    x->drain_arg = arg;
 }
 
 struct loop *http_exchange_loop(struct http_exchange *x)
@@ -681,6 +689,9 @@ void h1_drain(struct conn *c)
     struct h1 *h = c->h1;
     if (h->state == H1_WAIT) {
         h->keep_alive = false;
+        if (h->exchange != NULL && h->exchange->drain != NULL) {
+            h->exchange->drain(h->exchange->drain_arg);
+        }
     } else {
         h->state = H1_DONE;
         conn_finish(c);
