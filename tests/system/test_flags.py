@@ -115,7 +115,11 @@ class Flags(Case):
                 (["--listen-client-urls=http://127.0.0.1:99999", "--advertise-client-urls=http://foo:1"],
                  "listen tcp: address 99999: invalid port"),
                 (["--initial-advertise-peer-urls=http://:2380"],
-                 '--initial-advertise-peer-urls "http://:2380" must be "host:port" (unexpected empty host (http://:2380))')]
+                 '--initial-advertise-peer-urls "http://:2380" must be "host:port" (unexpected empty host (http://:2380))'),
+                (["--advertise-client-urls=http://:2379"], '--advertise-client-urls "http://:2379" must be in the format "host:port", '
+                 '"unix:/path/to/socket" or "unixs:/path/to/socket" (unexpected empty host (http://:2379))'),
+                (["--heartbeat-interval=201"], "--election-timeout[1000ms] should be at least as 5 times as --heartbeat-interval[201ms]"),
+                (["--listen-peer-urls=http://foo:1"], "expected IP in URL for binding (http://foo:1)")]
         for flags, text in rows:
             with self.subTest(flags):
                 code, out, err = self.run_to_end(*flags)

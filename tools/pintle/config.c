@@ -80,12 +80,12 @@ static enum err check_bind(char *const *urls, struct err_ctx *ec)
     return OK;
 }
 
-static enum err check_advertised(const char *flag, const struct flag_value *v, struct err_ctx *ec)
+static enum err check_advertised(const char *flag, const char *form, const struct flag_value *v, struct err_ctx *ec)
 {
     for (char **u = v->urls; *u != NULL; u++) {
         size_t n = 0;
         if (!is_unix(*u) && (host_of(*u, &n), n == 0)) {
-            return err_set(ec, ERR_INVALID, "--%s \"%s\" must be \"host:port\" (unexpected empty host (%s))", flag, v->text, *u);
+            return err_set(ec, ERR_INVALID, "--%s \"%s\" must be %s (unexpected empty host (%s))", flag, v->text, form, *u);
         }
     }
     return OK;
@@ -117,10 +117,11 @@ static enum err check(struct config *c, struct err_ctx *ec)
         e = check_bind(flag_get(f, "listen-client-urls")->urls, ec);
     }
     if (e == OK) {
-        e = check_advertised("initial-advertise-peer-urls", flag_get(f, "initial-advertise-peer-urls"), ec);
+        e = check_advertised("initial-advertise-peer-urls", "\"host:port\"", flag_get(f, "initial-advertise-peer-urls"), ec);
     }
     if (e == OK) {
-        e = check_advertised("advertise-client-urls", flag_get(f, "advertise-client-urls"), ec);
+        e = check_advertised("advertise-client-urls", "in the format \"host:port\", \"unix:/path/to/socket\" or \"unixs:/path/to/socket\"",
+                             flag_get(f, "advertise-client-urls"), ec);
     }
     if (e == OK) {
         e = check_timing(flag_get(f, "heartbeat-interval")->u, flag_get(f, "election-timeout")->u, ec);

@@ -54,6 +54,7 @@ int main(int argc, char **argv)
         return status;
     }
     (void)signal(SIGPIPE, SIG_IGN); /* a client that goes away is an error value, not an end */
+    log_info(s->config.log, "Running: ", F_STRS("args", (const char *const *)argv));
     log_configuration(&s->config);
     find_origin(s);
     server_create_services(s);
