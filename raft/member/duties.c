@@ -17,7 +17,9 @@
 #include "engine/lease.h"
 
 #define VERSION_UNDECIDED "3.0.0" /* what etcd begins with when not every member can be asked */
-#define LEASE_CHECKPOINT_MS 300000u /* how often remaining times are written down, and of leases with how much left; etcd's */
+#define LEASE_CHECKPOINT_MS 300000u /* how often remaining times are written down, ... */
+#define LEASE_CHECKPOINT_MIN_S 300  /* ... of leases with more left than this, ... */
+#define LEASE_CHECKPOINTS_MAX 1000u /* ... so many in one entry; all etcd's */
 
 struct duty {
     struct member_op op;
@@ -267,6 +269,66 @@ static void expire_leases(struct member *m)
     counter_add(m->lease_expired, n);
 }
 
+/* Remaining times are written down now and then, so that a new leader does not give every lease its whole time again. */
+struct checkpointing {
+    struct member *member;
+    size_t n;
+    Etcdserverpb__LeaseCheckpoint items[LEASE_CHECKPOINTS_MAX];
+    Etcdserverpb__LeaseCheckpoint *list[LEASE_CHECKPOINTS_MAX];
+};
+
+static void propose_checkpoints(struct checkpointing *c)
+{
+    Etcdserverpb__LeaseCheckpointRequest request = ETCDSERVERPB__LEASE_CHECKPOINT_REQUEST__INIT;
+    request.n_checkpoints = c->n;
+    request.checkpoints = c->list;
+    Etcdserverpb__InternalRaftRequest r = ETCDSERVERPB__INTERNAL_RAFT_REQUEST__INIT;
+    r.lease_checkpoint = &request;
+    if (c->n > 0) {
+        propose_request(c->member, &r, forget);
+    }
+    c->n = 0;
+}
+
+static void add_checkpoint(struct checkpointing *c, int64_t id, int64_t remaining_s)
+{
+    Etcdserverpb__LeaseCheckpoint *item = &c->items[c->n];
+    etcdserverpb__lease_checkpoint__init(item);
+    item->id = id;
+    item->remaining_ttl = remaining_s;
+    c->list[c->n++] = item;
+    if (c->n == LEASE_CHECKPOINTS_MAX) {
+        propose_checkpoints(c);
+    }
+}
+
+static void checkpoint_one(void *arg, int64_t id)
+{
+    struct checkpointing *c = arg;
+    struct lease_info info;
+    if (lease_lookup(engine_leases(c->member->engine), id, c->member->now_ms, &info) == OK && info.remaining_s > LEASE_CHECKPOINT_MIN_S) {
+        add_checkpoint(c, id, info.remaining_s);
+    }
+}
+
+static void checkpoint_leases(struct member *m)
+{
+    struct checkpointing *c = xcalloc(1, sizeof(*c));
+    c->member = m;
+    lease_each(engine_leases(m->engine), checkpoint_one, c);
+    propose_checkpoints(c);
+    free(c);
+}
+
+void member_lease_renewed(struct member *m, int64_t id)
+{
+    struct checkpointing *c = xcalloc(1, sizeof(*c));
+    c->member = m;
+    add_checkpoint(c, id, 0);
+    propose_checkpoints(c);
+    free(c);
+}
+
 static void answer_lease_waits(struct member *m)
 {
     struct member_op *next;
@@ -343,11 +405,16 @@ void duties_turn(struct member *m)
     if (!m->promoted) {
         m->promoted = true;
         m->lease_scan_at_ms = m->now_ms;
+        m->checkpoint_at_ms = m->now_ms + LEASE_CHECKPOINT_MS;
         lease_promote(engine_leases(m->engine), m->now_ms, m->cfg.election_ms);
     }
     mind_versions(m);
     if (m->now_ms >= m->lease_scan_at_ms) {
         m->lease_scan_at_ms = m->now_ms + MEMBER_LEASE_SCAN_MS;
         expire_leases(m);
+    }
+    if (m->now_ms >= m->checkpoint_at_ms) {
+        m->checkpoint_at_ms = m->now_ms + LEASE_CHECKPOINT_MS;
+        checkpoint_leases(m);
     }
 }

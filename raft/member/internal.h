@@ -150,6 +150,7 @@ struct member {
 
     bool promoted; /* leases are kept by this member */
     uint64_t lease_scan_at_ms;
+    uint64_t checkpoint_at_ms;
     bool ready_told;
     bool published;
     bool publishing;

@@ -225,6 +225,8 @@ uint64_t member_now_ms(const struct member *m);
 void member_answer(struct member *m, struct member_op *op, enum err e);
 /* Answer `op` when lease `id` has been revoked (ERR_LEASE_NOT_FOUND), or at the request timeout. */
 void member_wait_lease_revoked(struct member *m, struct member_op *op, int64_t id);
+/* Lease `id` was renewed while a checkpoint of its remaining time stood (lease_info.checkpoint_s != 0): let every member forget it. */
+void member_lease_renewed(struct member *m, int64_t id);
 /* Raise the NOSPACE alarm for this member through the log, unless it is raised already. */
 void member_raise_nospace(struct member *m);
 
