@@ -76,8 +76,9 @@ MUST_CHECK enum err auth_check_request(struct auth *a, const Etcdserverpb__Inter
                                        const struct lease_table *leases);
 /* One of the Auth* requests? Then auth_apply does it. */
 bool auth_takes(const Etcdserverpb__InternalRaftRequest *r);
-/* An entry whose strings hold a NUL byte would be read as another name. `data` is the encoded entry
- * of a request that auth_takes. false: refuse it with ERR_AUTH_MANAGEMENT. */
+/* Names are C strings here, so an entry whose user name in the header, or whose strings in an Auth*
+ * request, hold a NUL byte would be read as one about somebody else. `data` is the encoded entry.
+ * false: refuse it with ERR_AUTH_MANAGEMENT. */
 bool auth_strings_fit(struct slice data);
 /* Do it. Changed rows are added to `rows`; the reply's fields behind the header to `body` (may be
  * NULL). A refused request changes nothing. `index` is the entry's: it becomes part of a simple

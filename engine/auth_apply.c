@@ -574,16 +574,32 @@ static bool request_fits(uint32_t request, struct slice message)
     return true;
 }
 
-bool auth_strings_fit(struct slice data)
+/* The name in the header, field 2. */
+static bool header_fits(struct slice header)
 {
-    static const uint32_t first = 1000;
-    static const uint32_t last = 1299;
     struct wire_field f;
-    while (wire_next(&data, &f) == OK) {
-        if (f.type == WIRE_LEN && f.number >= first && f.number <= last &&
-            !request_fits(f.number, f.bytes)) {
+    while (wire_next(&header, &f) == OK) {
+        if (f.type == WIRE_LEN && f.number == 2 && f.bytes.len > 0 &&
+            memchr(f.bytes.data, 0, f.bytes.len) != NULL) {
             return false;
         }
     }
     return true;
+}
+
+bool auth_strings_fit(struct slice data)
+{
+    static const uint32_t header = 100;
+    static const uint32_t first = 1000;
+    static const uint32_t last = 1299;
+    struct wire_field f;
+    bool fits = true;
+    while (fits && wire_next(&data, &f) == OK) {
+        if (f.type == WIRE_LEN && f.number == header) {
+            fits = header_fits(f.bytes);
+        } else if (f.type == WIRE_LEN && f.number >= first && f.number <= last) {
+            fits = request_fits(f.number, f.bytes);
+        }
+    }
+    return fits;
 }
