@@ -254,20 +254,6 @@ void transfer_begin(struct member *m, struct member_op *op)
     op_list_add(&m->transfers, op);
 }
 
-void transfer_turn(struct member *m)
-{
-    uint64_t leader = atomic_load_explicit(&m->leader, memory_order_relaxed);
-    struct member_op *next;
-    for (struct member_op *op = m->transfers.first; op != NULL; op = next) {
-        next = op->list_next;
-        if (op->target == leader) {
-            log_info(m->cfg.log, "leadership transfer finished", F_HEX("local-member-id", m->cfg.member_id), F_HEX("transferee-member-id", leader));
-            op_list_remove(&m->transfers, op);
-            member_complete(m, op, OK);
-        }
-    }
-}
-
 /* A planned stop: the op lives on the stack of the thread that waits. */
 struct hand_over {
     struct member_op op;
@@ -308,6 +294,34 @@ static bool hand_over(struct member *m, struct member_op *op)
     op->deadline_ms = m->now_ms + h->timeout_ms;
     transfer_begin(m, op);
     return false;
+}
+
+/* Before a stop the others get two heartbeats to hear of the new leader: until then they forward proposals here, and here they are passed on. */
+static bool is_over(const struct member *m, struct member_op *op)
+{
+    if (op->target != atomic_load_explicit(&m->leader, memory_order_relaxed)) {
+        return false;
+    }
+    if (op->done != on_handed_over) {
+        return true;
+    }
+    if (op->wait_index == 0) {
+        op->wait_index = m->now_ms;
+    }
+    return m->now_ms >= op->wait_index + 2u * m->cfg.heartbeat_ms;
+}
+
+void transfer_turn(struct member *m)
+{
+    struct member_op *next;
+    for (struct member_op *op = m->transfers.first; op != NULL; op = next) {
+        next = op->list_next;
+        if (is_over(m, op)) {
+            log_info(m->cfg.log, "leadership transfer finished", F_HEX("local-member-id", m->cfg.member_id), F_HEX("transferee-member-id", op->target));
+            op_list_remove(&m->transfers, op);
+            member_complete(m, op, OK);
+        }
+    }
 }
 
 enum err member_hand_over(struct member *m, uint64_t timeout_ms)
