@@ -7,15 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "api/gateway/access.h"
+#include "api/gateway/gateway.h"
 #include "base/assert.h"
 #include "base/mem.h"
 
 #define TEXT "text/plain; charset=utf-8"
-#define CORS                                                                                                                               \
-    "Access-Control-Allow-Methods: POST, GET, OPTIONS, PUT, DELETE\r\n"                                                                     \
-    "Access-Control-Allow-Origin: *\r\n"                                                                                                     \
-    "Access-Control-Allow-Headers: accept, content-type, authorization\r\n"
-#define NOSNIFF CORS "X-Content-Type-Options: nosniff\r\n"
+#define NOSNIFF "X-Content-Type-Options: nosniff\r\n"
 
 /* --- one probe under way ------------------------------------------------------------------------------------- */
 
@@ -58,7 +56,7 @@ static void send_health(struct probe *p, const char *reason)
     if (reason == NULL) {
         counter_add(p->server->health_success, 1);
         bytes_add_str(&b, "{\"health\":\"true\",\"reason\":\"\"}");
-        http_respond(p->exchange, 200, TEXT, CORS, bytes_slice(&b));
+        http_respond(p->exchange, 200, TEXT, NULL, bytes_slice(&b));
     } else {
         counter_add(p->server->health_failures, 1);
         bytes_printf(&b, "{\"health\":\"false\",\"reason\":\"%s\"}\n", reason);
@@ -211,7 +209,7 @@ static void version(struct etcd_server *s, struct http_exchange *x, const struct
     (void)unused;
     struct bytes b = {0};
     http_version_body(s, &b);
-    http_respond(x, 200, "application/json", CORS, bytes_slice(&b));
+    http_respond(x, 200, "application/json", NULL, bytes_slice(&b));
     bytes_deinit(&b);
 }
 
@@ -222,7 +220,7 @@ static void metrics(struct etcd_server *s, struct http_exchange *x, const struct
     server_show_version(loop_of(s, http_exchange_loop(x)));
     struct bytes b = {0};
     metrics_render(s->cfg.metrics, &b);
-    http_respond(x, 200, "text/plain; version=0.0.4; charset=utf-8", CORS, bytes_slice(&b));
+    http_respond(x, 200, "text/plain; version=0.0.4; charset=utf-8", NULL, bytes_slice(&b));
     bytes_deinit(&b);
 }
 
@@ -247,11 +245,43 @@ static const struct endpoint {
     {"/readyz/non_learner", false, checks, 1u << CHECK_LEARNER},
 };
 
+/* What comes before everything else. True: the request may go on. */
+static bool let_in(struct etcd_server *s, struct http_exchange *x, const struct http_request *r)
+{
+    const struct etcd_http_config *cfg = &s->http;
+    if (!access_host_allowed(cfg->hosts, r->host)) {
+        struct slice host = access_host(r->host);
+        struct bytes body = {0};
+        char *name = xstrndup((const char *)host.data, host.len);
+        log_warn(s->cfg.log, "rejecting HTTP request to prevent DNS rebinding attacks", F_STR("host", name));
+        free(name);
+        access_host_refusal(r->host, &body);
+        http_respond(x, 421, TEXT, NOSNIFF, bytes_slice(&body));
+        bytes_deinit(&body);
+        return false;
+    }
+    struct bytes cors = {0};
+    access_cors(cfg->cors, r->origin, &cors);
+    if (cors.len > 0) {
+        bytes_add(&cors, "", 1);
+        http_exchange_headers(x, (const char *)cors.data);
+    }
+    bytes_deinit(&cors);
+    if (strcmp(r->method, "OPTIONS") == 0) {
+        http_respond(x, 200, NULL, NULL, (struct slice){NULL, 0});
+        return false;
+    }
+    return true;
+}
+
 void http_handle(void *arg, struct http_exchange *x, const struct http_request *r)
 {
     struct etcd_server *s = arg;
-    if (strcmp(r->method, "OPTIONS") == 0) {
-        http_respond(x, 200, NULL, CORS, (struct slice){NULL, 0});
+    if (!let_in(s, x, r)) {
+        return;
+    }
+    if (s->http.grpc != NULL && gateway_takes(r->path)) {
+        gateway_handle(s->http.grpc, x, r);
         return;
     }
     for (size_t i = 0; i < ARRAY_LEN(endpoints); i++) {
@@ -266,4 +296,9 @@ void http_handle(void *arg, struct http_exchange *x, const struct http_request *
         return;
     }
     http_respond(x, 404, TEXT, NOSNIFF, slice_str("404 page not found\n"));
+}
+
+void etcd_server_attach_http(struct etcd_server *s, const struct etcd_http_config *cfg)
+{
+    s->http = *cfg;
 }

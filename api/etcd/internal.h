@@ -64,6 +64,7 @@ struct etcd_loop {
 
 struct etcd_server {
     struct etcd_server_config cfg;
+    struct etcd_http_config http;
     struct member *member; /* borrowed */
     struct engine *engine; /* borrowed */
     struct peer_transport *peers; /* borrowed; NULL: this member is alone */

@@ -35,6 +35,13 @@ void etcd_server_attach(struct etcd_server *s, struct member *m);    /* opened, 
 /* The way to the other members, before loops run. Never called: this member is alone, and whatever would be asked of another fails as if that
  * were unknown. */
 void etcd_server_attach_peers(struct etcd_server *s, struct peer_transport *t);
+/* Who may send plain HTTP requests, and the JSON gateway. Before loops run; never called: everybody, and none. Copied, what it points to is borrowed. */
+struct etcd_http_config {
+    struct grpc_server *grpc; /* whose methods the gateway calls; NULL: no gateway */
+    const char *const *cors;  /* --cors, NULL-terminated; NULL: all origins */
+    const char *const *hosts; /* --host-whitelist, the same; not for TLS */
+};
+void etcd_server_attach_http(struct etcd_server *s, const struct etcd_http_config *cfg);
 void etcd_server_destroy(struct etcd_server **s);                     /* loops have ended, member is stopped and not yet closed */
 
 /* For grpc_server_config: the method tables, what every call passes first, and the handler of plain HTTP requests. */

@@ -29,7 +29,6 @@ struct gateway_call {
     struct grpc_local local;
     struct http_exchange *x; /* until it is answered */
     const struct route *route;
-    char *headers; /* owned */
     /* The message that is being taken. */
     bool in_message;
     uint8_t head[FRAME_HEAD];
@@ -55,7 +54,6 @@ static void destroy(struct gateway_call *g)
     grpc_local_close(&g->local);
     bytes_deinit(&g->in);
     bytes_deinit(&g->out);
-    free(g->headers);
     free(g);
 }
 
@@ -97,11 +95,10 @@ static void add_status(struct bytes *b, enum grpc_code code, struct slice text)
 }
 
 /* The answer is this error and nothing else. */
-static void respond_status(struct http_exchange *x, const char *headers, enum grpc_code code, struct slice text)
+static void respond_status(struct http_exchange *x, enum grpc_code code, struct slice text)
 {
     struct bytes body = {0}, lines = {0};
     add_status(&body, code, text);
-    bytes_add_str(&lines, headers);
     if (code == GRPC_UNAUTHENTICATED) {
         bytes_add_str(&lines, "WWW-Authenticate: ");
         for (size_t i = 0; i < text.len && i < STATUS_SHOWN_MAX; i++) {
@@ -120,17 +117,17 @@ static void respond_status(struct http_exchange *x, const char *headers, enum gr
 
 static void on_written(void *arg);
 
-static void begin(struct gateway_call *g, int status, const char *type)
+static void begin(struct gateway_call *g, int status, const char *type, const char *headers)
 {
     g->begun = true;
-    http_stream_begin(g->x, status, type, g->headers);
+    http_stream_begin(g->x, status, type, headers);
     http_stream_on_written(g->x, on_written, g);
 }
 
 static void send_out(struct gateway_call *g)
 {
     if (!g->begun) {
-        begin(g, 200, JSON_TYPE);
+        begin(g, 200, JSON_TYPE, METADATA_TYPE);
     }
     http_stream_send(g->x, bytes_slice(&g->out));
     bytes_reset(&g->out);
@@ -158,15 +155,12 @@ static void fail(struct gateway_call *g, enum grpc_code code, struct slice text)
     }
     if (!is_stream(g->route)) {
         struct http_exchange *x = g->x;
-        /* The call's own lines are not for an answer that has no message; they come last. */
-        char *own = strstr(g->headers, METADATA_TYPE);
-        *own = '\0';
-        respond_status(x, g->headers, code, text);
+        respond_status(x, code, text);
         destroy(g);
         return;
     }
     if (!g->begun) {
-        begin(g, gateway_http_status(code), JSON_TYPE);
+        begin(g, gateway_http_status(code), JSON_TYPE, NULL);
     }
     bytes_add_str(&g->out, "{\"error\":");
     add_status(&g->out, code, text);
@@ -187,12 +181,12 @@ static void finish(struct gateway_call *g, enum grpc_code code, struct slice tex
     }
     if (!g->begun && !is_stream(g->route)) {
         struct http_exchange *x = g->x;
-        http_respond(x, 200, JSON_TYPE, g->headers, bytes_slice(&g->out));
+        http_respond(x, 200, JSON_TYPE, METADATA_TYPE, bytes_slice(&g->out));
         destroy(g);
         return;
     }
     if (!g->begun) {
-        begin(g, 200, NULL); /* a stream without messages */
+        begin(g, 200, NULL, NULL); /* a stream without messages says nothing about itself */
     }
     send_out(g);
     end(g);
@@ -401,19 +395,18 @@ static void send_stream(struct gateway_call *g, struct slice body)
     json_deinit(&j);
 }
 
-static struct gateway_call *create(const struct route *route, struct http_exchange *x, const char *headers)
+static struct gateway_call *create(const struct route *route, struct http_exchange *x)
 {
     struct gateway_call *g = xcalloc(1, sizeof(*g));
     g->local.ready = on_ready;
     g->x = x;
     g->route = route;
-    g->headers = xasprintf("%s" METADATA_TYPE, headers);
     return g;
 }
 
 /* Make the call with the one message of `body`, or for a stream all of them. */
-static void call(struct grpc_server *s, const struct route *route, struct http_exchange *x, const struct http_request *r, const char *headers,
-                 struct grpc_local_head *head)
+static void call(struct grpc_server *s, const struct route *route, struct http_exchange *x, const struct http_request *r,
+                 const struct grpc_local_head *head)
 {
     struct err_ctx ec = {{0}};
     struct json j;
@@ -422,14 +415,14 @@ static void call(struct grpc_server *s, const struct route *route, struct http_e
     enum err e = route->kind == GRPC_BIDI ? OK : message_from_json(&j, route->request, &message);
     json_deinit(&j);
     if (e == ERR_INVALID) {
-        respond_status(x, headers, GRPC_INVALID_ARGUMENT, slice_str(ec.text));
+        respond_status(x, GRPC_INVALID_ARGUMENT, slice_str(ec.text));
         bytes_deinit(&message);
         return;
     }
-    struct gateway_call *g = create(route, x, headers);
-    if (s == NULL || !grpc_local_open(&g->local, s, http_exchange_loop(x), head)) {
+    struct gateway_call *g = create(route, x);
+    if (!grpc_local_open(&g->local, s, http_exchange_loop(x), head)) {
         destroy(g);
-        respond_status(x, headers, GRPC_UNAVAILABLE, slice_str("etcdserver: server stopped"));
+        respond_status(x, GRPC_UNAVAILABLE, slice_str("etcdserver: server stopped"));
         bytes_deinit(&message);
         return;
     }
@@ -449,26 +442,26 @@ bool gateway_takes(const char *path)
     return strncmp(path, "/v3/", 4) == 0 || strncmp(path, "/v3beta/", 8) == 0;
 }
 
-void gateway_handle(struct grpc_server *s, struct http_exchange *x, const struct http_request *r, const char *headers)
+void gateway_handle(struct grpc_server *s, struct http_exchange *x, const struct http_request *r)
 {
     char *beta = strncmp(r->path, "/v3beta/", 8) == 0 ? xasprintf("/v3/%s", r->path + 8) : NULL;
     const struct route *route = route_find(beta != NULL ? beta : r->path);
     free(beta);
     if (route == NULL) {
-        respond_status(x, headers, GRPC_NOT_FOUND, slice_str("Not Found"));
+        respond_status(x, GRPC_NOT_FOUND, slice_str("Not Found"));
         return;
     }
     if (strcmp(r->method, "POST") != 0) {
-        respond_status(x, headers, GRPC_UNIMPLEMENTED, slice_str("Method Not Allowed"));
+        respond_status(x, GRPC_UNIMPLEMENTED, slice_str("Method Not Allowed"));
         return;
     }
     struct grpc_local_head head = head_of(route, r);
     const char *timeout = http_request_header(r, "Grpc-Timeout");
     if (*timeout != '\0' && !parse_timeout(timeout, &head.timeout_ms)) {
         char *text = xasprintf("invalid grpc-timeout: %.*s", STATUS_SHOWN_MAX, timeout);
-        respond_status(x, headers, GRPC_INVALID_ARGUMENT, slice_str(text));
+        respond_status(x, GRPC_INVALID_ARGUMENT, slice_str(text));
         free(text);
         return;
     }
-    call(s, route, x, r, headers, &head);
+    call(s, route, x, r, &head);
 }

@@ -15,8 +15,8 @@
 /* Whether `path` is the gateway's. */
 bool gateway_takes(const char *path);
 
-/* Answer such a request. `headers` ("Name: value\r\n" lines, may be empty) go out with the answer, whatever it is; copied. */
-void gateway_handle(struct grpc_server *s, struct http_exchange *x, const struct http_request *r, const char *headers);
+/* Answer such a request with a call of `s`. */
+void gateway_handle(struct grpc_server *s, struct http_exchange *x, const struct http_request *r);
 
 /* The HTTP status for a gRPC code. */
 int gateway_http_status(enum grpc_code code);

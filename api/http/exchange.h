@@ -62,6 +62,8 @@ void http_body_pause(struct http_exchange *x, bool pause);
  * The exchange is gone afterwards. */
 void http_respond(struct http_exchange *x, int status, const char *content_type,
                   const char *headers, struct slice body);
+/* "Name: value\r\n" lines that go out with the answer, whatever it will be; copied, once. */
+void http_exchange_headers(struct http_exchange *x, const char *headers);
 struct loop *http_exchange_loop(struct http_exchange *x);
 
 /* An answer of unknown length, chunked (to an HTTP/1.0 client: until close). */

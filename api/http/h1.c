@@ -30,6 +30,7 @@ struct http_exchange {
     struct loop *loop;
     bool streaming;
     bool chunked;
+    char *headers; /* owned; go out with the answer */
     void (*gone)(void *arg);
     void *gone_arg;
     void (*written)(void *arg);
@@ -122,6 +123,9 @@ static void put_head(struct h1 *h, int status, const char *content_type, const c
 {
     h->keep_alive = h->keep_alive && h->complete;
     bytes_printf(&h->out, "HTTP/1.%d %d %s\r\n", h->old ? 0 : 1, status, status_text(status));
+    if (h->exchange->headers != NULL) {
+        bytes_add_str(&h->out, h->exchange->headers);
+    }
     if (headers != NULL) {
         bytes_add_str(&h->out, headers);
     }
@@ -148,6 +152,7 @@ static void end_exchange(struct http_exchange *x)
             conn_finish(h->conn);
         }
     }
+    free(x->headers);
     free(x);
 }
 
@@ -248,6 +253,7 @@ void http_exchange_kill(struct http_exchange *x)
         x->h1->state = H1_DONE;
         conn_kill(x->h1->conn);
     }
+    free(x->headers);
     free(x);
 }
 
@@ -284,6 +290,12 @@ void http_exchange_on_drain(struct http_exchange *x, void (*fn)(void *arg), void
 {
     x->drain = fn;
     x->drain_arg = arg;
+}
+
+void http_exchange_headers(struct http_exchange *x, const char *headers)
+{
+    ASSERT(x->headers == NULL && !x->streaming);
+    x->headers = xstrdup(headers);
 }
 
 struct loop *http_exchange_loop(struct http_exchange *x)

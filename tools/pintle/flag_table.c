@@ -32,7 +32,7 @@ const struct flag flag_table[] = {
     {"socket-reuse-address", FLAG_BOOL, "false", FLAG_ACCEPTED, NULL, "Set SO_REUSEADDR on listeners."},
     {"raft-read-timeout", FLAG_DURATION, "5s", FLAG_ACCEPTED, NULL, "Read timeout of peer connections."},
     {"raft-write-timeout", FLAG_DURATION, "5s", FLAG_ACCEPTED, NULL, "Write timeout of peer connections."},
-    {"enable-grpc-gateway", FLAG_BOOL, "true", FLAG_ACCEPTED, NULL, "Serve the JSON gateway."},
+    {"enable-grpc-gateway", FLAG_BOOL, "true", FLAG_WORKS, NULL, "Serve the JSON gateway."},
     {"feature-gates", FLAG_STRING, "", FLAG_ACCEPTED, NULL, "Gates, as Name=true,..."},
     {"io-loops", FLAG_UINT, "0", FLAG_WORKS, NULL, "Threads that serve connections (0: by the number of cores)."},
     {"initial-advertise-peer-urls", FLAG_URLS, "http://localhost:2380", FLAG_WORKS, NULL, "This member's peer URLs to tell the others."},

@@ -127,6 +127,8 @@ static void create_grpc(struct server *s)
         .admit_arg = s->etcd,
     };
     s->grpc = grpc_server_create(&gc);
+    struct etcd_http_config hc = {.grpc = flag_get(&s->config.flags, "enable-grpc-gateway")->b ? s->grpc : NULL};
+    etcd_server_attach_http(s->etcd, &hc);
 }
 
 static void create_peers(struct server *s)
