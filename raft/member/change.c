@@ -1,8 +1,4 @@
-/* change.c - changes of membership, and leadership handed over on demand.
- *
- * The checks here are etcd's strict-reconfig-check: they keep a cluster from a change after which it may have no quorum. They look
- * at links and are this member's opinion; what decides on every member alike is checked when the change is applied (engine/membership).
- */
+/* change.c - changes of membership, and leadership handed over on demand. */
 #include "raft/member/internal.h"
 
 #include <inttypes.h>
@@ -12,6 +8,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "raft/member/reconfig.h"
 
 /* --- the entry -------------------------------------------------------------------------------------------- */
 
@@ -100,15 +97,6 @@ static struct buf *encode(const struct member_change *c, uint64_t request_id)
 
 /* --- the checks --------------------------------------------------------------------------------------------- */
 
-/* What the checks look at. */
-struct census {
-    size_t voters;
-    size_t started; /* voters that have published a name */
-    size_t active;  /* voters whose link is up, this member included */
-    const struct member_info *target; /* NULL: unknown */
-    bool target_active;
-};
-
 static bool is_active(const struct member *m, uint64_t id, uint64_t for_ms)
 {
     if (id == m->cfg.member_id) {
@@ -119,104 +107,49 @@ static bool is_active(const struct member *m, uint64_t id, uint64_t for_ms)
     return since != 0 && m->now_ms >= since + for_ms;
 }
 
-static struct census take_census(const struct member *m, const struct member_info *members, size_t n, uint64_t target)
+static void note_progress(const struct member *m, uint64_t id, struct census *c)
 {
-    struct census c = {0};
+    struct raft_peer peers[RAFT_MEMBERS_MAX];
+    size_t n = raft_peers(m->raft, peers, ARRAY_LEN(peers));
     for (size_t i = 0; i < n; i++) {
+        c->match = peers[i].id == id ? peers[i].match : c->match;
+        c->own_match = peers[i].id == m->cfg.member_id ? peers[i].match : c->own_match;
+    }
+}
+
+static struct census take_census(const struct member *m, uint64_t target)
+{
+    struct census c = {
+        .strict = m->cfg.strict_reconfig,
+        .leads = atomic_load_explicit(&m->is_leader, memory_order_relaxed),
+        .target_is_self = target == m->cfg.member_id,
+    };
+    size_t n = 0;
+    struct member_info *members = engine_members(m->engine, &n);
+    for (size_t i = 0; i < n; i++) {
+        bool started = members[i].name[0] != '\0';
         if (members[i].id == target) {
-            c.target = &members[i];
+            c.target_known = true;
+            c.target_started = started;
+            c.target_learner = members[i].is_learner;
             c.target_active = is_active(m, target, 0);
         }
         if (members[i].is_learner) {
             continue;
         }
         c.voters++;
-        c.started += members[i].name[0] != '\0' ? 1u : 0u;
+        c.started += started ? 1u : 0u;
         c.active += is_active(m, members[i].id, MEMBER_ACTIVE_MS) ? 1u : 0u;
     }
-    return c;
-}
-
-static size_t quorum(size_t voters)
-{
-    return voters / 2 + 1;
-}
-
-static enum err check_add(const struct census *c, bool learner)
-{
-    bool second = c->voters == 1 && c->started == 1;
-    if (!learner && !second && c->started < quorum(c->voters + 1)) {
-        return ERR_NOT_ENOUGH_STARTED;
-    }
-    return c->voters != 1 && c->active < quorum(c->voters + 1) ? ERR_UNHEALTHY : OK;
-}
-
-static enum err check_remove(const struct member *m, const struct census *c, uint64_t id)
-{
-    if (c->target != NULL && c->target->is_learner) {
-        return OK;
-    }
-    size_t left = c->voters - (c->target != NULL ? 1u : 0u);
-    size_t started = c->started - (c->target != NULL && c->target->name[0] != '\0' ? 1u : 0u);
-    if (started < quorum(left)) {
-        return ERR_NOT_ENOUGH_STARTED;
-    }
-    if (id != m->cfg.member_id && !c->target_active) {
-        return OK; /* it helps nobody to a quorum now */
-    }
-    return c->active < 2 + (c->voters - 1) / 2 ? ERR_UNHEALTHY : OK;
-}
-
-/* Nine tenths of the leader's log are there. */
-static enum err check_promote(const struct member *m, const struct census *c, uint64_t id)
-{
-    if (!atomic_load_explicit(&m->is_leader, memory_order_relaxed)) {
-        return ERR_NOT_LEADER;
-    }
-    if (c->target == NULL) {
-        return ERR_MEMBER_NOT_FOUND;
-    }
-    struct raft_peer peers[RAFT_MEMBERS_MAX];
-    size_t n = raft_peers(m->raft, peers, ARRAY_LEN(peers));
-    uint64_t match = 0;
-    uint64_t own = 0;
-    for (size_t i = 0; i < n; i++) {
-        match = peers[i].id == id ? peers[i].match : match;
-        own = peers[i].id == m->cfg.member_id ? peers[i].match : own;
-    }
-    if ((double)match < (double)own * 0.9) {
-        return ERR_LEARNER_NOT_READY;
-    }
-    return m->cfg.strict_reconfig && c->started + 1 < quorum(c->voters + 1) ? ERR_NOT_ENOUGH_STARTED : OK;
-}
-
-static enum err check(const struct member *m, const struct member_change *change)
-{
-    size_t n = 0;
-    struct member_info *members = engine_members(m->engine, &n);
-    struct census c = take_census(m, members, n, change->id);
-    enum err e = OK;
-    switch (change->kind) {
-    case MEMBER_ADD:
-    case MEMBER_ADD_LEARNER:
-        e = m->cfg.strict_reconfig ? check_add(&c, change->kind == MEMBER_ADD_LEARNER) : OK;
-        break;
-    case MEMBER_REMOVE:
-        e = m->cfg.strict_reconfig ? check_remove(m, &c, change->id) : OK;
-        break;
-    case MEMBER_UPDATE:
-        break;
-    case MEMBER_PROMOTE:
-        e = check_promote(m, &c, change->id);
-        break;
-    }
     free(members);
-    return e;
+    note_progress(m, target, &c);
+    return c;
 }
 
 void change_begin(struct member *m, struct member_op *op)
 {
-    enum err e = check(m, op->change);
+    struct census c = take_census(m, op->change->id);
+    enum err e = reconfig_check(&c, op->change->kind);
     if (e != OK) {
         member_complete(m, op, e);
         return;
