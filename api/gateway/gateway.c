@@ -36,7 +36,7 @@ struct gateway_call {
     uint64_t left;   /* of it, not yet taken */
     struct bytes in; /* taken and not yet written */
     uint64_t want;   /* bytes that `in` needs for its next field */
-    struct json_writer writer;
+    struct gjson_writer writer;
     /* The answer. */
     struct bytes out;
     uint64_t n_messages; /* whole ones in `out` or sent */
@@ -89,7 +89,7 @@ static void add_status(struct bytes *b, enum grpc_code code, struct slice text)
     bytes_printf(b, "{\"code\":%d", (int)code);
     if (text.len > 0) {
         bytes_add_str(b, ",\"message\":");
-        json_add_string(b, text);
+        gjson_add_string(b, text);
     }
     bytes_add(b, "}", 1);
 }
@@ -208,13 +208,13 @@ static bool take_head(struct gateway_call *g)
     if (is_stream(g->route)) {
         bytes_add_str(&g->out, "{\"result\":");
     }
-    json_writer_begin(&g->writer, g->route->response, &g->out);
+    gjson_writer_begin(&g->writer, g->route->response, &g->out);
     return true;
 }
 
 static void message_ended(struct gateway_call *g)
 {
-    json_writer_end(&g->writer, &g->out);
+    gjson_writer_end(&g->writer, &g->out);
     g->in_message = false;
     g->n_messages++;
     if (is_stream(g->route)) {
@@ -239,7 +239,7 @@ enum step { STEP_ON, STEP_WAIT, STEP_BROKEN, STEP_TOO_LARGE };
 static enum step step_message(struct gateway_call *g)
 {
     size_t used = 0;
-    if (json_writer_feed(&g->writer, bytes_slice(&g->in), GATEWAY_PIECE_BYTES, &g->out, &used, &g->want) != OK) {
+    if (gjson_writer_feed(&g->writer, bytes_slice(&g->in), GATEWAY_PIECE_BYTES, &g->out, &used, &g->want) != OK) {
         return STEP_BROKEN;
     }
     if (used > 0) {
@@ -383,16 +383,16 @@ static struct grpc_local_head head_of(const struct route *route, const struct ht
 /* All messages of a stream's body. What is no message ends it, as if the client had said nothing more. */
 static void send_stream(struct gateway_call *g, struct slice body)
 {
-    struct json j;
+    struct gjson j;
     struct bytes message = {0};
-    json_init(&j, body, NULL);
+    gjson_init(&j, body, NULL);
     while (message_from_json(&j, g->route->request, &message) == OK) {
         grpc_local_send(&g->local, bytes_slice(&message));
         bytes_reset(&message);
     }
     grpc_local_half_close(&g->local);
     bytes_deinit(&message);
-    json_deinit(&j);
+    gjson_deinit(&j);
 }
 
 static struct gateway_call *create(const struct route *route, struct http_exchange *x)
@@ -409,11 +409,11 @@ static void call(struct grpc_server *s, const struct route *route, struct http_e
                  const struct grpc_local_head *head)
 {
     struct err_ctx ec = {{0}};
-    struct json j;
+    struct gjson j;
     struct bytes message = {0};
-    json_init(&j, r->body, &ec);
+    gjson_init(&j, r->body, &ec);
     enum err e = route->kind == GRPC_BIDI ? OK : message_from_json(&j, route->request, &message);
-    json_deinit(&j);
+    gjson_deinit(&j);
     if (e == ERR_INVALID) {
         respond_status(x, GRPC_INVALID_ARGUMENT, slice_str(ec.text));
         bytes_deinit(&message);

@@ -6,16 +6,16 @@
 #include "api/gateway/limits.h"
 #include "base/assert.h"
 
-void json_init(struct json *j, struct slice text, struct err_ctx *ec)
+void gjson_init(struct gjson *j, struct slice text, struct err_ctx *ec)
 {
-    *j = (struct json){.start = text.data, .at = text.data, .end = text.data + text.len, .ec = ec};
+    *j = (struct gjson){.start = text.data, .at = text.data, .end = text.data + text.len, .ec = ec};
     if (text.data == NULL) {
         static const uint8_t none[1] = {0};
         j->start = j->at = j->end = none;
     }
 }
 
-void json_deinit(struct json *j)
+void gjson_deinit(struct gjson *j)
 {
     bytes_deinit(&j->text);
 }
@@ -23,7 +23,7 @@ void json_deinit(struct json *j)
 /* --- faults ----------------------------------------------------------------------------------------------------- */
 
 /* The byte at `at` does not belong there; `where` goes on from "invalid character 'x' ". */
-static enum err bad_byte(struct json *j, const char *where)
+static enum err bad_byte(struct gjson *j, const char *where)
 {
     if (j->at >= j->end) {
         return err_set(j->ec, ERR_INVALID, "unexpected EOF");
@@ -38,7 +38,7 @@ static enum err bad_byte(struct json *j, const char *where)
     return err_set(j->ec, ERR_INVALID, "invalid character '%c' %s", c, where);
 }
 
-enum err json_fault(struct json *j, const uint8_t *where, const char *fmt, ...)
+enum err gjson_fault(struct gjson *j, const uint8_t *where, const char *fmt, ...)
 {
     if (j->ec == NULL) {
         return ERR_INVALID;
@@ -61,14 +61,14 @@ enum err json_fault(struct json *j, const uint8_t *where, const char *fmt, ...)
 
 /* --- structure ------------------------------------------------------------------------------------------------------ */
 
-static void skip_space(struct json *j)
+static void skip_space(struct gjson *j)
 {
     while (j->at < j->end && (*j->at == ' ' || *j->at == '\t' || *j->at == '\n' || *j->at == '\r')) {
         j->at++;
     }
 }
 
-enum json_kind json_peek(struct json *j)
+enum gjson_kind gjson_peek(struct gjson *j)
 {
     skip_space(j);
     if (j->at >= j->end) {
@@ -92,7 +92,7 @@ enum json_kind json_peek(struct json *j)
     }
 }
 
-enum err json_enter(struct json *j, char open, bool *first)
+enum err gjson_enter(struct gjson *j, char open, bool *first)
 {
     skip_space(j);
     if (j->at >= j->end || *j->at != (uint8_t)open) {
@@ -107,7 +107,7 @@ enum err json_enter(struct json *j, char open, bool *first)
     return OK;
 }
 
-enum err json_next(struct json *j, char close, bool *first)
+enum err gjson_next(struct gjson *j, char close, bool *first)
 {
     skip_space(j);
     bool was_first = *first;
@@ -127,12 +127,12 @@ enum err json_next(struct json *j, char close, bool *first)
     return OK;
 }
 
-enum err json_name(struct json *j, struct slice *name)
+enum err gjson_name(struct gjson *j, struct slice *name)
 {
-    if (json_peek(j) != JSON_STRING) {
+    if (gjson_peek(j) != JSON_STRING) {
         return bad_byte(j, "looking for beginning of object key string");
     }
-    enum err e = json_string(j, name);
+    enum err e = gjson_string(j, name);
     if (e != OK) {
         return e;
     }
@@ -146,7 +146,7 @@ enum err json_name(struct json *j, struct slice *name)
 
 /* --- strings --------------------------------------------------------------------------------------------------------- */
 
-static enum err take_hex4(struct json *j, uint32_t *out)
+static enum err take_hex4(struct gjson *j, uint32_t *out)
 {
     *out = 0;
     for (unsigned i = 0; i < 4; i++, j->at++) {
@@ -184,7 +184,7 @@ static void add_point(struct bytes *b, uint32_t c)
 }
 
 /* Behind "\u". A surrogate without its other half is no character; protobuf's JSON refuses it. */
-static enum err take_point(struct json *j)
+static enum err take_point(struct gjson *j)
 {
     const uint8_t *where = j->at - 2;
     uint32_t c = 0;
@@ -195,7 +195,7 @@ static enum err take_point(struct json *j)
     if (c >= 0xd800 && c < 0xe000) {
         uint32_t low = 0;
         if (c >= 0xdc00 || j->end - j->at < 2 || j->at[0] != '\\' || j->at[1] != 'u') {
-            return json_fault(j, where, "invalid escape code in string");
+            return gjson_fault(j, where, "invalid escape code in string");
         }
         j->at += 2;
         e = take_hex4(j, &low);
@@ -203,7 +203,7 @@ static enum err take_point(struct json *j)
             return e;
         }
         if (low < 0xdc00 || low >= 0xe000) {
-            return json_fault(j, where, "invalid escape code in string");
+            return gjson_fault(j, where, "invalid escape code in string");
         }
         c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
     }
@@ -211,7 +211,7 @@ static enum err take_point(struct json *j)
     return OK;
 }
 
-static enum err take_escape(struct json *j)
+static enum err take_escape(struct gjson *j)
 {
     static const char from[] = "\"\\/bfnrt";
     static const char to[] = "\"\\/\b\f\n\r\t";
@@ -232,9 +232,9 @@ static enum err take_escape(struct json *j)
     return OK;
 }
 
-enum err json_string(struct json *j, struct slice *s)
+enum err gjson_string(struct gjson *j, struct slice *s)
 {
-    if (json_peek(j) != JSON_STRING) {
+    if (gjson_peek(j) != JSON_STRING) {
         return bad_byte(j, "looking for beginning of value");
     }
     const uint8_t *run = ++j->at;
@@ -272,12 +272,12 @@ enum err json_string(struct json *j, struct slice *s)
 
 /* --- numbers, words ------------------------------------------------------------------------------------------------------ */
 
-static bool digit_at(const struct json *j)
+static bool digit_at(const struct gjson *j)
 {
     return j->at < j->end && *j->at >= '0' && *j->at <= '9';
 }
 
-static enum err take_digits(struct json *j, const char *where)
+static enum err take_digits(struct gjson *j, const char *where)
 {
     if (!digit_at(j)) {
         return bad_byte(j, where);
@@ -288,9 +288,9 @@ static enum err take_digits(struct json *j, const char *where)
     return OK;
 }
 
-enum err json_number(struct json *j, struct slice *s)
+enum err gjson_number(struct gjson *j, struct slice *s)
 {
-    if (json_peek(j) != JSON_NUMBER) {
+    if (gjson_peek(j) != JSON_NUMBER) {
         return bad_byte(j, "looking for beginning of value");
     }
     const uint8_t *from = j->at;
@@ -314,10 +314,10 @@ enum err json_number(struct json *j, struct slice *s)
     return e;
 }
 
-enum err json_word(struct json *j, enum json_kind word)
+enum err gjson_word(struct gjson *j, enum gjson_kind word)
 {
     const char *text = word == JSON_TRUE ? "true" : word == JSON_FALSE ? "false" : "null";
-    if (json_peek(j) != word) {
+    if (gjson_peek(j) != word) {
         return bad_byte(j, "looking for beginning of value");
     }
     for (const char *p = text; *p != '\0'; p++, j->at++) {
@@ -331,20 +331,20 @@ enum err json_word(struct json *j, enum json_kind word)
 }
 
 /* Its recursion is bounded by JSON_DEPTH_MAX. */
-enum err json_skip(struct json *j)
+enum err gjson_skip(struct gjson *j)
 {
     struct slice s;
     bool first;
-    enum json_kind kind = json_peek(j);
+    enum gjson_kind kind = gjson_peek(j);
     switch (kind) {
     case JSON_STRING:
-        return json_string(j, &s);
+        return gjson_string(j, &s);
     case JSON_NUMBER:
-        return json_number(j, &s);
+        return gjson_number(j, &s);
     case JSON_TRUE:
     case JSON_FALSE:
     case JSON_NULL:
-        return json_word(j, kind);
+        return gjson_word(j, kind);
     case JSON_END:
     case JSON_FAULT:
         return bad_byte(j, "looking for beginning of value");
@@ -353,14 +353,14 @@ enum err json_skip(struct json *j)
         break;
     }
     char close = kind == JSON_OBJECT ? '}' : ']';
-    enum err e = json_enter(j, kind == JSON_OBJECT ? '{' : '[', &first);
+    enum err e = gjson_enter(j, kind == JSON_OBJECT ? '{' : '[', &first);
     while (e == OK) {
-        e = json_next(j, close, &first);
+        e = gjson_next(j, close, &first);
         if (e == OK && kind == JSON_OBJECT) {
-            e = json_name(j, &s);
+            e = gjson_name(j, &s);
         }
         if (e == OK) {
-            e = json_skip(j);
+            e = gjson_skip(j);
         }
     }
     return e == ERR_END ? OK : e;
@@ -443,7 +443,7 @@ static bool magnitude(const struct parts *p, uint64_t *out)
     return true;
 }
 
-bool json_to_uint(struct slice number, uint64_t *out)
+bool gjson_to_uint(struct slice number, uint64_t *out)
 {
     struct parts p;
     uint64_t v = 0;
@@ -454,7 +454,7 @@ bool json_to_uint(struct slice number, uint64_t *out)
     return true;
 }
 
-bool json_to_int(struct slice number, int64_t *out)
+bool gjson_to_int(struct slice number, int64_t *out)
 {
     struct parts p;
     uint64_t v = 0;

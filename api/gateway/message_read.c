@@ -14,7 +14,7 @@
 #define RAW_SHOWN_MAX 64 /* bytes of a refused value in the text of its error */
 
 struct reader {
-    struct json *j;
+    struct gjson *j;
     struct bytes *out;
 };
 
@@ -102,40 +102,40 @@ static const char *kind_name(ProtobufCType type)
 }
 
 /* The number of a 64-bit field: a number, or one in a string. */
-static bool number_text(struct json *j, enum err *e, struct slice *s)
+static bool number_text(struct gjson *j, enum err *e, struct slice *s)
 {
-    enum json_kind kind = json_peek(j);
+    enum gjson_kind kind = gjson_peek(j);
     if (kind == JSON_NUMBER) {
-        *e = json_number(j, s);
+        *e = gjson_number(j, s);
         return *e == OK;
     }
     if (kind != JSON_STRING) {
         return false;
     }
-    *e = json_string(j, s);
+    *e = gjson_string(j, s);
     if (*e != OK) {
         return false;
     }
-    struct json inside;
+    struct gjson inside;
     struct slice number;
-    json_init(&inside, *s, NULL);
-    bool is_number = s->len > 0 && (s->data[0] == '-' || (s->data[0] >= '0' && s->data[0] <= '9')) && json_number(&inside, &number) == OK &&
+    gjson_init(&inside, *s, NULL);
+    bool is_number = s->len > 0 && (s->data[0] == '-' || (s->data[0] >= '0' && s->data[0] <= '9')) && gjson_number(&inside, &number) == OK &&
                      number.len == s->len;
-    json_deinit(&inside);
+    gjson_deinit(&inside);
     return is_number;
 }
 
-static bool read_integer(struct json *j, ProtobufCType type, enum err *e, uint64_t *v)
+static bool read_integer(struct gjson *j, ProtobufCType type, enum err *e, uint64_t *v)
 {
     struct slice s;
     if (!number_text(j, e, &s)) {
         return false;
     }
     if (type == PROTOBUF_C_TYPE_UINT64 || type == PROTOBUF_C_TYPE_UINT32) {
-        return json_to_uint(s, v) && (type == PROTOBUF_C_TYPE_UINT64 || *v <= UINT32_MAX);
+        return gjson_to_uint(s, v) && (type == PROTOBUF_C_TYPE_UINT64 || *v <= UINT32_MAX);
     }
     int64_t n = 0;
-    if (!json_to_int(s, &n) || (type == PROTOBUF_C_TYPE_INT32 && (n < INT32_MIN || n > INT32_MAX))) {
+    if (!gjson_to_int(s, &n) || (type == PROTOBUF_C_TYPE_INT32 && (n < INT32_MIN || n > INT32_MAX))) {
         return false;
     }
     *v = (uint64_t)n;
@@ -143,22 +143,22 @@ static bool read_integer(struct json *j, ProtobufCType type, enum err *e, uint64
 }
 
 /* A name that is not known counts as absent, as unknown fields do: *absent. */
-static bool read_enum(struct json *j, const ProtobufCEnumDescriptor *d, enum err *e, uint64_t *v, bool *absent)
+static bool read_enum(struct gjson *j, const ProtobufCEnumDescriptor *d, enum err *e, uint64_t *v, bool *absent)
 {
     struct slice s;
     int64_t n = 0;
-    if (json_peek(j) == JSON_NUMBER) {
-        *e = json_number(j, &s);
-        if (*e != OK || !json_to_int(s, &n) || n < INT32_MIN || n > INT32_MAX) {
+    if (gjson_peek(j) == JSON_NUMBER) {
+        *e = gjson_number(j, &s);
+        if (*e != OK || !gjson_to_int(s, &n) || n < INT32_MIN || n > INT32_MAX) {
             return false;
         }
         *v = (uint64_t)n;
         return true;
     }
-    if (json_peek(j) != JSON_STRING) {
+    if (gjson_peek(j) != JSON_STRING) {
         return false;
     }
-    *e = json_string(j, &s);
+    *e = gjson_string(j, &s);
     if (*e != OK) {
         return false;
     }
@@ -172,13 +172,13 @@ static bool read_enum(struct json *j, const ProtobufCEnumDescriptor *d, enum err
     return true;
 }
 
-static bool read_bool(struct json *j, enum err *e, uint64_t *v)
+static bool read_bool(struct gjson *j, enum err *e, uint64_t *v)
 {
-    enum json_kind kind = json_peek(j);
+    enum gjson_kind kind = gjson_peek(j);
     if (kind != JSON_TRUE && kind != JSON_FALSE) {
         return false;
     }
-    *e = json_word(j, kind);
+    *e = gjson_word(j, kind);
     *v = kind == JSON_TRUE;
     return *e == OK;
 }
@@ -187,10 +187,10 @@ static bool read_bool(struct json *j, enum err *e, uint64_t *v)
 static bool read_bytes(struct reader *r, const ProtobufCFieldDescriptor *f, bool always, enum err *e)
 {
     struct slice s;
-    if (json_peek(r->j) != JSON_STRING) {
+    if (gjson_peek(r->j) != JSON_STRING) {
         return false;
     }
-    *e = json_string(r->j, &s);
+    *e = gjson_string(r->j, &s);
     if (*e != OK) {
         return false;
     }
@@ -209,22 +209,22 @@ static bool read_bytes(struct reader *r, const ProtobufCFieldDescriptor *f, bool
     return sound;
 }
 
-static enum err refuse_value(struct json *j, const ProtobufCFieldDescriptor *f, const uint8_t *where)
+static enum err refuse_value(struct gjson *j, const ProtobufCFieldDescriptor *f, const uint8_t *where)
 {
     j->at = where;
-    if (json_skip(j) != OK) {
+    if (gjson_skip(j) != OK) {
         return ERR_INVALID; /* that is worse, and has been said */
     }
     size_t n = (size_t)(j->at - where);
     int shown = (int)(n < RAW_SHOWN_MAX ? n : RAW_SHOWN_MAX);
-    return json_fault(j, where, "invalid value for %s field %s: %.*s", kind_name(f->type), f->name, shown, (const char *)where);
+    return gjson_fault(j, where, "invalid value for %s field %s: %.*s", kind_name(f->type), f->name, shown, (const char *)where);
 }
 
 /* One scalar. `packed`: the number alone, without its tag. `always`: zero values too. */
 static enum err read_scalar(struct reader *r, const ProtobufCFieldDescriptor *f, bool always, bool packed)
 {
-    struct json *j = r->j;
-    (void)json_peek(j);
+    struct gjson *j = r->j;
+    (void)gjson_peek(j);
     const uint8_t *where = j->at;
     uint64_t v = 0;
     enum err e = OK;
@@ -290,13 +290,13 @@ static enum err read_list(struct reader *r, const ProtobufCFieldDescriptor *f)
     bool first;
     bool packed = f->type != PROTOBUF_C_TYPE_MESSAGE && f->type != PROTOBUF_C_TYPE_STRING && f->type != PROTOBUF_C_TYPE_BYTES;
     size_t from = r->out->len;
-    (void)json_peek(r->j);
+    (void)gjson_peek(r->j);
     if (r->j->at < r->j->end && *r->j->at != '[') {
-        return json_fault(r->j, r->j->at, "syntax error: unexpected token for repeated field %s", f->name);
+        return gjson_fault(r->j, r->j->at, "syntax error: unexpected token for repeated field %s", f->name);
     }
-    enum err e = json_enter(r->j, '[', &first);
+    enum err e = gjson_enter(r->j, '[', &first);
     while (e == OK) {
-        e = json_next(r->j, ']', &first);
+        e = gjson_next(r->j, ']', &first);
         if (e == OK) {
             e = read_element(r, f, true, packed);
         }
@@ -310,28 +310,28 @@ static enum err read_list(struct reader *r, const ProtobufCFieldDescriptor *f)
 /* One member of an object. `seen` are the fields that were named, `set` those that were given a value. */
 static enum err read_member(struct reader *r, const ProtobufCMessageDescriptor *d, uint64_t *seen, uint64_t *set)
 {
-    struct json *j = r->j;
+    struct gjson *j = r->j;
     struct slice name;
-    (void)json_peek(j);
+    (void)gjson_peek(j);
     const uint8_t *where = j->at;
-    enum err e = json_name(j, &name);
+    enum err e = gjson_name(j, &name);
     if (e != OK) {
         return e;
     }
     const ProtobufCFieldDescriptor *f = find_field(d, name);
     if (f == NULL) {
-        return json_skip(j);
+        return gjson_skip(j);
     }
     uint64_t bit = UINT64_C(1) << (f - d->fields);
     if ((*seen & bit) != 0) {
-        return json_fault(j, where, "duplicate field \"%s\"", f->name);
+        return gjson_fault(j, where, "duplicate field \"%s\"", f->name);
     }
     *seen |= bit;
-    if (json_peek(j) == JSON_NULL) {
-        return json_word(j, JSON_NULL);
+    if (gjson_peek(j) == JSON_NULL) {
+        return gjson_word(j, JSON_NULL);
     }
     if (in_oneof(f) && oneof_is_set(d, f, *set)) {
-        return json_fault(j, where, "error parsing \"%s\", its oneof of %s is already set", f->name, d->name);
+        return gjson_fault(j, where, "error parsing \"%s\", its oneof of %s is already set", f->name, d->name);
     }
     *set |= bit;
     return f->label == PROTOBUF_C_LABEL_REPEATED ? read_list(r, f) : read_element(r, f, in_oneof(f), false);
@@ -340,19 +340,19 @@ static enum err read_member(struct reader *r, const ProtobufCMessageDescriptor *
 /* Its recursion is bounded by JSON_DEPTH_MAX. */
 static enum err read_message(struct reader *r, const ProtobufCMessageDescriptor *d)
 {
-    struct json *j = r->j;
+    struct gjson *j = r->j;
     bool first;
     uint64_t seen = 0, set = 0;
     ASSERT(d->n_fields <= JSON_FIELDS_MAX);
-    enum json_kind kind = json_peek(j);
+    enum gjson_kind kind = gjson_peek(j);
     const uint8_t *where = j->at;
     if (kind != JSON_OBJECT && kind != JSON_END && kind != JSON_FAULT) {
-        enum err skipped = json_skip(j);
-        return skipped != OK ? skipped : json_fault(j, where, "syntax error: unexpected token instead of a message of %s", d->name);
+        enum err skipped = gjson_skip(j);
+        return skipped != OK ? skipped : gjson_fault(j, where, "syntax error: unexpected token instead of a message of %s", d->name);
     }
-    enum err e = json_enter(j, '{', &first);
+    enum err e = gjson_enter(j, '{', &first);
     while (e == OK) {
-        e = json_next(j, '}', &first);
+        e = gjson_next(j, '}', &first);
         if (e == OK) {
             e = read_member(r, d, &seen, &set);
         }
@@ -360,11 +360,11 @@ static enum err read_message(struct reader *r, const ProtobufCMessageDescriptor 
     return e == ERR_END ? OK : e;
 }
 
-enum err message_from_json(struct json *j, const ProtobufCMessageDescriptor *d, struct bytes *out)
+enum err message_from_json(struct gjson *j, const ProtobufCMessageDescriptor *d, struct bytes *out)
 {
     struct reader r = {.j = j, .out = out};
     size_t before = out->len;
-    if (json_peek(j) == JSON_END) {
+    if (gjson_peek(j) == JSON_END) {
         return ERR_END;
     }
     enum err e = read_message(&r, d);

@@ -38,7 +38,7 @@ static void add_escape(struct bytes *out, uint8_t c)
     }
 }
 
-void json_add_string(struct bytes *out, struct slice s)
+void gjson_add_string(struct bytes *out, struct slice s)
 {
     bytes_add(out, "\"", 1);
     const uint8_t *end = s.len == 0 ? NULL : s.data + s.len;
@@ -131,7 +131,7 @@ static enum err write_value(const ProtobufCFieldDescriptor *f, const struct wire
         return write_message(f->descriptor, w->bytes, depth + 1, out);
     }
     if (f->type == PROTOBUF_C_TYPE_STRING) {
-        json_add_string(out, w->bytes);
+        gjson_add_string(out, w->bytes);
         return OK;
     }
     bytes_add(out, "\"", 1);
@@ -142,7 +142,7 @@ static enum err write_value(const ProtobufCFieldDescriptor *f, const struct wire
 
 /* --- fields ------------------------------------------------------------------------------------------------------------ */
 
-static void open_field(struct json_writer *w, const ProtobufCFieldDescriptor *f, struct bytes *out)
+static void open_field(struct gjson_writer *w, const ProtobufCFieldDescriptor *f, struct bytes *out)
 {
     if (w->list != 0) {
         bytes_add(out, "]", 1);
@@ -153,7 +153,7 @@ static void open_field(struct json_writer *w, const ProtobufCFieldDescriptor *f,
 }
 
 /* Values of a repeated field: one, or a packed run of numbers. */
-static enum err write_elements(struct json_writer *w, const ProtobufCFieldDescriptor *f, const struct wire_field *field, struct bytes *out)
+static enum err write_elements(struct gjson_writer *w, const ProtobufCFieldDescriptor *f, const struct wire_field *field, struct bytes *out)
 {
     bool packed = is_number(f->type) && field->type == WIRE_LEN;
     struct slice rest = field->bytes;
@@ -196,7 +196,7 @@ static bool is_zero(const ProtobufCFieldDescriptor *f, const struct wire_field *
     return field->type == WIRE_LEN ? field->bytes.len == 0 : field->value == 0;
 }
 
-static enum err write_field(struct json_writer *w, const struct wire_field *field, struct bytes *out)
+static enum err write_field(struct gjson_writer *w, const struct wire_field *field, struct bytes *out)
 {
     const ProtobufCFieldDescriptor *f = protobuf_c_message_descriptor_get_field(w->d, field->number);
     if (f == NULL) {
@@ -252,14 +252,14 @@ static enum err field_size(struct slice in, uint64_t *size)
     return OK;
 }
 
-void json_writer_begin(struct json_writer *w, const ProtobufCMessageDescriptor *d, struct bytes *out)
+void gjson_writer_begin(struct gjson_writer *w, const ProtobufCMessageDescriptor *d, struct bytes *out)
 {
     ASSERT(d->n_fields <= JSON_FIELDS_MAX);
-    *w = (struct json_writer){.d = d};
+    *w = (struct gjson_writer){.d = d};
     bytes_add(out, "{", 1);
 }
 
-enum err json_writer_feed(struct json_writer *w, struct slice in, size_t out_max, struct bytes *out, size_t *used, uint64_t *want)
+enum err gjson_writer_feed(struct gjson_writer *w, struct slice in, size_t out_max, struct bytes *out, size_t *used, uint64_t *want)
 {
     *used = 0;
     *want = 0;
@@ -288,7 +288,7 @@ enum err json_writer_feed(struct json_writer *w, struct slice in, size_t out_max
     return OK;
 }
 
-void json_writer_end(struct json_writer *w, struct bytes *out)
+void gjson_writer_end(struct gjson_writer *w, struct bytes *out)
 {
     bytes_add_str(out, w->list != 0 ? "]}" : "}");
 }
@@ -296,19 +296,19 @@ void json_writer_end(struct json_writer *w, struct bytes *out)
 /* Its recursion is bounded by JSON_DEPTH_MAX. */
 static enum err write_message(const ProtobufCMessageDescriptor *d, struct slice message, unsigned depth, struct bytes *out)
 {
-    struct json_writer w;
+    struct gjson_writer w;
     size_t used = 0;
     uint64_t want = 0;
     if (depth >= JSON_DEPTH_MAX) {
         return ERR_INVALID;
     }
-    json_writer_begin(&w, d, out);
+    gjson_writer_begin(&w, d, out);
     w.depth = depth;
-    enum err e = json_writer_feed(&w, message, SIZE_MAX, out, &used, &want);
+    enum err e = gjson_writer_feed(&w, message, SIZE_MAX, out, &used, &want);
     if (e != OK || used != message.len) {
         return ERR_INVALID;
     }
-    json_writer_end(&w, out);
+    gjson_writer_end(&w, out);
     return OK;
 }
 
