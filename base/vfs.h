@@ -79,6 +79,8 @@ struct vfs_fault_plan {
 struct vfs *vfs_fault_create(struct vfs *inner, const struct vfs_fault_plan *plan);
 void vfs_fault_destroy(struct vfs **v);
 uint64_t vfs_fault_calls(const struct vfs *v); /* counted so far */
+/* Another plan from now on; counting starts again. */
+void vfs_fault_arm(struct vfs *v, const struct vfs_fault_plan *plan);
 
 /* A disk in memory. After vfs_mem_crash every open file is dead (ERR_IO) and the disk holds what a
  * real one may hold after a power cut: synced bytes for sure; each unsynced 512-byte sector in its

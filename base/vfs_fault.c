@@ -249,3 +249,10 @@ uint64_t vfs_fault_calls(const struct vfs *v)
     const struct fault_vfs *d = (const struct fault_vfs *)(const void *)v;
     return atomic_load_explicit(&d->n_calls, memory_order_relaxed);
 }
+
+void vfs_fault_arm(struct vfs *v, const struct vfs_fault_plan *plan)
+{
+    struct fault_vfs *d = disk_of(v);
+    d->plan = *plan;
+    atomic_store_explicit(&d->n_calls, 0, memory_order_relaxed);
+}
