@@ -457,13 +457,15 @@ class Cluster:
 class Workload:
     """cluster-workload against some endpoints; finish() ends it and has its history judged."""
 
-    def __init__(self, cluster, members=None, **options):
+    def __init__(self, cluster, members=None, leaving=(), **options):
         self.cluster = cluster
         self.history = os.path.join(cluster.directory, "history-%d" % time.monotonic_ns())
         command = [os.path.join(BINARY_DIR, "tests", "cluster-workload"), "--out", self.history,
                    "--endpoints", cluster.endpoints(members or cluster.members)]
         for name, value in options.items():
             command += ["--" + name.replace("_", "-")] + ([] if value is True else [str(value)])
+        for m in leaving:
+            command += ["--leaving", str((members or cluster.members).index(m))]
         if cluster.network:
             command = cluster.network.enter(cluster.network.n - 1) + command
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

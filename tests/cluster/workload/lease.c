@@ -13,8 +13,9 @@
 
 #define RENEWALS 4u
 #define RENEW_NS (700u * 1000000u)
-#define GONE_MS 40000u /* etcd extends all leases after an election, and looks every half second   \
-                        */
+#define GONE_MS                                                                                    \
+    40000u /* etcd extends all leases after an election, and looks every half second               \
+            */
 
 static void record(struct lease_user *u, uint32_t key, uint64_t invoke, bool present,
                    uint64_t alive_until)

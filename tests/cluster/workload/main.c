@@ -2,12 +2,14 @@
  *
  * usage: cluster-workload --endpoints HOST:PORT,... --out FILE [--seed N] [--clients N] [--keys N]
  *            [--rate N] [--leases N] [--seconds N] [--value-bytes N] [--no-watch]
+ *            [--leaving N]...
  *
- * Each endpoint gets one watcher, which need not be up yet. "started" is printed when the first
- * write was acknowledged. When standard input ends, or after --seconds, the clients end, a last
- * write marks the end, watchers run up to it, every key is read once more through every endpoint,
- * and keys on leases must go. One line of counts follows; watchers that did not reach the end are
- * named. Exit code 0 when the last write and the last reads succeeded.
+ * Each endpoint gets one watcher; it need not be up yet, and the N-th may be --leaving for good.
+ * "started" is printed when the first write was acknowledged. When standard input ends, or after
+ * --seconds, the clients end, a last write marks the end, watchers run up to it, every key is read
+ * once more through every endpoint, and keys on leases must go. One line of counts follows;
+ * watchers that did not reach the end are named. Exit code 0 when the last write and the last reads
+ * succeeded.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -34,7 +36,19 @@ struct run {
     const char *out;
 };
 
-enum option_id { ENDPOINTS = 1, OUT, SEED, CLIENTS, KEYS, RATE, LEASES, SECONDS, VALUE, NO_WATCH };
+enum option_id {
+    ENDPOINTS = 1,
+    OUT,
+    SEED,
+    CLIENTS,
+    KEYS,
+    RATE,
+    LEASES,
+    SECONDS,
+    VALUE,
+    NO_WATCH,
+    LEAVING
+};
 
 static const struct option longs[] = {
     {"endpoints", required_argument, NULL, ENDPOINTS},
@@ -47,6 +61,7 @@ static const struct option longs[] = {
     {"seconds", required_argument, NULL, SECONDS},
     {"value-bytes", required_argument, NULL, VALUE},
     {"no-watch", no_argument, NULL, NO_WATCH},
+    {"leaving", required_argument, NULL, LEAVING},
     {NULL, 0, NULL, 0},
 };
 
@@ -89,6 +104,8 @@ static bool parse(int argc, char **argv, struct run *r)
             r->seconds = bounded(optarg, 1, 86400);
         } else if (id == VALUE) {
             s->value_bytes = bounded(optarg, 0, VALUE_BYTES_MAX);
+        } else if (id == LEAVING) {
+            r->watchers[bounded(optarg, 0, ENDPOINTS_MAX - 1)].expendable = true;
         } else if (id == NO_WATCH) {
             no_watch = true;
         } else {
@@ -266,7 +283,7 @@ int main(int argc, char **argv)
     if (!parse(argc, argv, r)) {
         (void)fputs("usage: cluster-workload --endpoints HOST:PORT,... --out FILE [--seed N]"
                     " [--clients N] [--keys N] [--rate N] [--leases N] [--seconds N]"
-                    " [--value-bytes N] [--no-watch]\n",
+                    " [--value-bytes N] [--no-watch] [--leaving N]...\n",
                     stderr);
         free(r);
         return 2;

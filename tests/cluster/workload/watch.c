@@ -118,6 +118,8 @@ void *watch_main(void *arg)
     while (!at_end(w) && !timed_out(w)) {
         if (session_connect(&w->session)) {
             watch_once(w);
+        } else if (w->expendable && atomic_load(&w->session.shared->end_rev) != 0) {
+            break;
         }
         sleep_ns(PAUSE_MS * 1000000u);
     }

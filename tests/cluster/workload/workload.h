@@ -140,6 +140,7 @@ struct watcher {
     struct watch_event *events; /* owned */
     size_t n, cap;
     unsigned n_breaks;
+    bool expendable; /* its member will leave: not being there at the end is no fault */
     char canceled[256]; /* the server's reason to end the watch for good */
 };
 void *watch_main(void *arg);
