@@ -1,5 +1,5 @@
 /* server.c - the server and its loops: what comes from the member, and what goes to it once a turn. */
-#include "api/etcd/internal.h"
+#include "api/etcd/waiter.h"
 
 #include <stdlib.h>
 
@@ -154,7 +154,8 @@ static void on_loop_stopped(struct loop *loop, void *arg)
 /* --- life -------------------------------------------------------------------------------------------------------- */
 
 static const struct grpc_method *const all_tables[] = {kv_methods,      watch_methods,       lease_methods,
-                                                       cluster_methods, maintenance_methods, health_methods};
+                                                       cluster_methods, maintenance_methods, health_methods,
+                                                       lock_methods,    election_methods};
 
 static void collect_methods(struct etcd_server *s)
 {

@@ -1,0 +1,134 @@
+/* lock.c - the Lock service: a mutex is a line of keys, its owner the oldest. */
+#include "api/etcd/waiter.h"
+#include "api/proto/lock.pb-c.h"
+
+#define SESSION_EXPIRED "mutex: session is expired"
+
+/* --- Lock ------------------------------------------------------------------------------------------------------- */
+
+static void locked(struct waiter *w)
+{
+    enum { HEADER = 1, KEY = 2 };
+    struct bytes reply = {0};
+    wire_add_message(&reply, HEADER, bytes_slice(&w->header));
+    wire_add_bytes(&reply, KEY, bytes_slice(&w->key));
+    waiter_reply(w, bytes_slice(&reply));
+    bytes_deinit(&reply);
+}
+
+/* It is our turn, if our lease has lived to see it. */
+static void looked_again(struct waiter *w, struct slice reply)
+{
+    enum { KVS = 2 };
+    if (message_field(reply, KVS).data == NULL) {
+        w->entered = false; /* its key went with the lease */
+        waiter_fail(w, SESSION_EXPIRED);
+        return;
+    }
+    waiter_keep_header(w, reply);
+    locked(w);
+}
+
+static void our_turn(struct waiter *w)
+{
+    struct bytes range = {0};
+    put_range_key(&range, bytes_slice(&w->key));
+    waiter_step(w, "/etcdserverpb.KV/Range", bytes_slice(&range), looked_again);
+    bytes_deinit(&range);
+}
+
+/* The create_revision of the first key that op `i` of the txn has read; 0: none. */
+static int64_t created(const Etcdserverpb__TxnResponse *r, size_t i)
+{
+    if (i >= r->n_responses || r->responses[i]->response_case != ETCDSERVERPB__RESPONSE_OP__RESPONSE_RESPONSE_RANGE) {
+        return 0;
+    }
+    const Etcdserverpb__RangeResponse *range = r->responses[i]->response_range;
+    return range->n_kvs == 0 ? 0 : range->kvs[0]->create_revision;
+}
+
+static void entered(struct waiter *w, struct slice reply)
+{
+    w->entering = false;
+    Etcdserverpb__TxnResponse *r = etcdserverpb__txn_response__unpack(NULL, reply.len, reply.data);
+    if (r == NULL || r->header == NULL) {
+        waiter_fail(w, "the txn answers with no message");
+        return;
+    }
+    bool new = r->succeeded;
+    w->rev = new ? r->header->revision : created(r, 0);
+    int64_t owner = created(r, 1);
+    etcdserverpb__txn_response__free_unpacked(r, NULL);
+    w->entered = new;
+    if (waiter_is_gone(w)) {
+        return;
+    }
+    waiter_keep_header(w, reply);
+    if (owner == 0 || owner == w->rev) {
+        locked(w);
+        return;
+    }
+    /* Who asks again with the same lease waits at the place of its first call, and takes that away with it when it goes. */
+    w->entered = true;
+    w->turn = our_turn;
+    waiter_wait_turn(w);
+}
+
+static void enter(struct waiter *w)
+{
+    struct bytes txn = {0}, put = {0}, get = {0}, owner = {0};
+    waiter_name_key(w);
+    put_created(&txn, bytes_slice(&w->key), 0);
+    put_put(&put, bytes_slice(&w->key), (struct slice){NULL, 0}, w->lease);
+    put_range_key(&get, bytes_slice(&w->key));
+    put_range_first(&owner, &w->prefix);
+    put_op(&txn, BRANCH_THEN, OP_PUT, bytes_slice(&put));
+    put_op(&txn, BRANCH_THEN, OP_RANGE, bytes_slice(&owner));
+    put_op(&txn, BRANCH_ELSE, OP_RANGE, bytes_slice(&get));
+    put_op(&txn, BRANCH_ELSE, OP_RANGE, bytes_slice(&owner));
+    w->entering = true;
+    w->leave_on_failure = true;
+    waiter_step(w, "/etcdserverpb.KV/Txn", bytes_slice(&txn), entered);
+    bytes_deinit(&txn);
+    bytes_deinit(&put);
+    bytes_deinit(&get);
+    bytes_deinit(&owner);
+}
+
+static void on_lock(struct grpc_call *c, struct slice bytes)
+{
+    V3lockpb__LockRequest *q = request_decode(c, &v3lockpb__lock_request__descriptor, bytes);
+    if (q != NULL) {
+        struct waiter *w = waiter_create(c, slice_of(q->name.data, q->name.len));
+        w->lease = q->lease;
+        waiter_with_lease(w, enter);
+    }
+}
+
+/* --- Unlock ------------------------------------------------------------------------------------------------------- */
+
+static void unlocked(struct waiter *w, struct slice reply)
+{
+    struct bytes b = {0};
+    wire_add_message(&b, 1, message_field(reply, 1));
+    waiter_reply(w, bytes_slice(&b));
+    bytes_deinit(&b);
+}
+
+static void on_unlock(struct grpc_call *c, struct slice bytes)
+{
+    V3lockpb__UnlockRequest *q = request_decode(c, &v3lockpb__unlock_request__descriptor, bytes);
+    if (q != NULL) {
+        struct waiter *w = waiter_create(c, (struct slice){NULL, 0});
+        struct bytes del = {0};
+        wire_add_bytes(&del, 1, slice_of(q->key.data, q->key.len));
+        waiter_step(w, "/etcdserverpb.KV/DeleteRange", bytes_slice(&del), unlocked);
+        bytes_deinit(&del);
+    }
+}
+
+const struct grpc_method lock_methods[] = {
+    {.path = "/v3lockpb.Lock/Lock", .kind = GRPC_UNARY, .message = on_lock, .draining = waiter_on_draining, .ended = waiter_on_ended},
+    {.path = "/v3lockpb.Lock/Unlock", .kind = GRPC_UNARY, .message = on_unlock, .draining = waiter_on_draining, .ended = waiter_on_ended},
+    {.path = NULL},
+};
