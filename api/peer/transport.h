@@ -19,7 +19,7 @@
 struct peer_transport; /* opaque */
 
 struct peer_transport_config {
-    struct loop *loop; /* borrowed until destroy; runs on its own thread */
+    struct loop *loop; /* borrowed; runs on its own thread, and is destroyed before the transport */
     const struct clock *clock;
     struct logger *log;      /* may be NULL */
     struct metrics *metrics; /* may be NULL; etcd_network_* families */
@@ -33,13 +33,16 @@ struct peer_transport_config {
 };
 
 struct peer_transport *peer_transport_create(const struct peer_transport_config *cfg);
-void peer_transport_destroy(struct peer_transport **t); /* the loop does not run any more */
+/* After loop_destroy: what other threads posted late, and work on the pool, ends there. */
+void peer_transport_destroy(struct peer_transport **t);
 /* For member_config.transport. */
 const struct member_transport *peer_transport_table(struct peer_transport *t);
 /* Before the loop runs. */
 void peer_transport_attach(struct peer_transport *t, struct member *m);
 MUST_CHECK enum err peer_transport_bind(struct peer_transport *t, const char *host, const char *port, struct err_ctx *ec);
 MUST_CHECK enum err peer_transport_bind_unix(struct peer_transport *t, const char *path, struct err_ctx *ec);
+/* The port that the kernel chose for the i-th listener when asked for "0". */
+uint16_t peer_transport_port(const struct peer_transport *t, unsigned i);
 /* Begin to accept and to dial; before or while the loop runs. */
 void peer_transport_start(struct peer_transport *t);
 /* Close every connection and stop accepting; then `done` on the peer loop. [any] */
@@ -61,7 +64,7 @@ struct peer_question {
     struct loop *loop;      /* where `answered` runs */
     void (*answered)(struct peer_question *q);
     void *arg;
-    /* The answer. ERR_MEMBER_NOT_FOUND: no address known; ERR_TIMEOUT; ERR_IO: no connection; ERR_LIMIT. */
+    /* The answer. ERR_MEMBER_NOT_FOUND: no address known; ERR_TIMEOUT; ERR_IO: no connection; ERR_LIMIT; ERR_STOPPED. */
     enum err err;
     unsigned status;
     struct bytes answer; /* the caller's to release */

@@ -1,0 +1,27 @@
+/* limits.h - the bounds of the transport, beside those of raft/peer/limits.h.
+ *
+ * What        Numbers with unit and origin, and what happens at each.   Callers  api/peer.   Thread  constants.
+ */
+#ifndef API_PEER_LIMITS_H
+#define API_PEER_LIMITS_H
+
+#define PEER_HANDOVER_MAX 65536u   /* messages on their way from the member loop; more are lost and reported, as with a full stream */
+#define PEER_STRANGERS_MAX 32u     /* senders in no configuration yet; more are not remembered and ask again */
+#define PEER_QUEUED_BYTES (4u << 20) /* encoded for one stream and not yet taken by the kernel; above it, messages stay in the link */
+#define PEER_REFUSAL_BYTES 512u    /* of another member's refusal; the rest is not looked at */
+#define PEER_REASON_BYTES 512u     /* of a failure's text, with its NUL, as ERR_TEXT_MAX; longer text is cut */
+#define PEER_URL_BYTES 512u        /* of an address with a path; longer ones cannot be asked */
+#define PEER_URLS_HEADER_MAX 4096u /* of X-PeerURLs; a longer one is not remembered */
+#define PEER_ACTIVE_MAX 256u       /* members whose activity is told; RAFT_MEMBERS_MAX is less */
+
+#define SNAPSHOT_PIECE_BYTES (512u * 1024u) /* read or written by one visit to a worker */
+#define SPOOL_PENDING_BYTES (2u * SNAPSHOT_PIECE_BYTES) /* received, not yet written; above it, the sender waits */
+
+#define ASKS_MAX 1024u            /* questions under way; more fail with ERR_LIMIT */
+#define ASK_VERSION_MS 1500u      /* for the version of one member; over: it could not be asked */
+#define PROBE_MS 4000u            /* between two probes of one member; etcd's */
+#define STOP_GRACE_MS 300u        /* for answers that are on their way when the transport stops */
+#define NET_KEEPALIVE_S 30L       /* TCP's probes on idle connections, as etcd */
+#define NET_IDLE_CONNECTIONS 64L  /* kept for posts; the oldest goes */
+
+#endif
