@@ -207,12 +207,13 @@ static void finish_wait(struct request *r)
 static void finish_confirm(struct request *r)
 {
     struct lease_ask *a = lease_of(ask_of(r));
-    if (r->op.err == ERR_NOT_LEADER) {
-        ask_retry(&a->ask);
-    } else if (r->op.err != OK) {
-        ask_finish(&a->ask, r->op.err);
-    } else {
+    if (r->op.err == OK) {
         submit_call(a);
+    } else if (r->op.err == ERR_NOT_LEADER) {
+        ask_retry(&a->ask);
+    } else {
+        /* Whatever kept it from making sure: the client had better go to another member. */
+        ask_finish(&a->ask, r->op.err == ERR_STOPPED ? ERR_STOPPED : ERR_NOT_PRIMARY);
     }
 }
 
