@@ -72,5 +72,6 @@ int bench_wait(const struct options *o);  /* until a linearizable read answers *
 int bench_frame(const struct options *o); /* a framed request body for another load tool */
 int bench_call(const struct options *o);  /* send such a body once and show the status */
 int bench_memory(const struct options *o);
+int bench_failover(const struct options *o); /* kill a leader, wait for the next one's first put */
 
 #endif

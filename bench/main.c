@@ -22,6 +22,9 @@ static const char usage_text[] =
     "  frame    write a request body for h2load  --path put|range --file --limit --serializable\n"
     "  call     send such a body once            --path /service/Method --file\n"
     "  memory   what /proc says of               --pid\n"
+    "  failover kill the leader --pid, put through --endpoint HOST:PORT,... --seconds until one "
+    "is\n"
+    "           acknowledged\n"
     "all: --endpoint HOST:PORT (127.0.0.1:2379), --first N the number of the first key\n";
 
 struct command {
@@ -30,9 +33,10 @@ struct command {
 };
 
 static const struct command commands[] = {
-    {"put", bench_put},         {"paced", bench_paced}, {"load", bench_load},
-    {"compact", bench_compact}, {"range", bench_range}, {"wait", bench_wait},
-    {"frame", bench_frame},     {"call", bench_call},   {"memory", bench_memory},
+    {"put", bench_put},           {"paced", bench_paced}, {"load", bench_load},
+    {"compact", bench_compact},   {"range", bench_range}, {"wait", bench_wait},
+    {"frame", bench_frame},       {"call", bench_call},   {"memory", bench_memory},
+    {"failover", bench_failover},
 };
 
 enum option_id {
