@@ -99,7 +99,8 @@ static void submit(struct client_op *c)
     struct node *n = c->node;
     struct sim *s = n->sim;
     enum err e = member_submit(n->m, &c->op);
-    sim_note(s, n, c->op.request_id + (uint64_t)c->kind, "asked: %s%s", kinds[c->kind].name, e == OK ? "" : ", not taken");
+    sim_note(s, n, c->op.request_id + (uint64_t)c->kind, "asked: %s%s, m%" PRIu64, kinds[c->kind].name, e == OK ? "" : " (not taken)",
+             (c->change.id != 0 ? c->change.id : c->op.target) & 0xffffu);
     if (e != OK) {
         buf_unref(&c->op.data);
         s->stats.refused++;

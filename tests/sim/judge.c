@@ -141,6 +141,19 @@ void judge_log(struct node *n)
     n->judged = r.shadow.base;
 }
 
+void judge_opened(struct node *n)
+{
+    uint64_t last = wal_last(n->wal).index;
+    if (last != n->shadow.base + n->shadow.n) {
+        if (last != engine_applied_index(member_engine(n->m))) {
+            sim_violation(n->sim, "log", "%s: recovery moved the end of the log to %" PRIu64, n->name, last);
+        }
+        shadow_cut(&n->shadow, 0);
+        n->shadow.base = last;
+        n->judged = last;
+    }
+}
+
 void judge_appended(struct node *n, const struct wal_request *r)
 {
     struct shadow *sh = &n->shadow;
@@ -207,10 +220,7 @@ void judge_send(struct node *n, const struct raft_message *m)
     bool leads = m->type == RAFT_MSG_APP || m->type == RAFT_MSG_HEARTBEAT || m->type == RAFT_MSG_SNAP || m->type == RAFT_MSG_TIMEOUT_NOW;
     if (leads) {
         judge_leader(n, m);
-    } else if (m->type == RAFT_MSG_VOTE) {
-        judge_vote(n, m->term, n->id);
-        promise(n, m->term);
-    } else if (m->type == RAFT_MSG_VOTE_RESP && !m->reject) {
+    } else if (m->type == RAFT_MSG_VOTE_RESP && !m->reject) { /* a candidate's vote for itself counts only once it is durable: MsgVote promises nothing */
         judge_vote(n, m->term, m->to);
         promise(n, m->term);
     } else if (m->type == RAFT_MSG_APP_RESP && !m->reject) {
@@ -228,12 +238,28 @@ void judge_send(struct node *n, const struct raft_message *m)
 
 /* --- commits and state ---------------------------------------------------------------------------------------------------------- */
 
-static void judge_committed(struct node *n, uint64_t committed)
+/* Something is on its way to the log that may replace what the judge's copy holds. */
+static uint64_t settled(const struct node *n, uint64_t to)
+{
+    for (size_t i = 0; i < n->n_items; i++) {
+        const struct wal_request *r = n->items[i].request;
+        if (r != NULL && r->restart_at != 0) {
+            return 0;
+        }
+        if (r != NULL && r->n_entries > 0 && r->entries[0].index <= to) {
+            to = r->entries[0].index - 1;
+        }
+    }
+    return to;
+}
+
+/* What is applied is committed, and durable here. */
+static void judge_committed(struct node *n, uint64_t applied)
 {
     struct sim *s = n->sim;
     struct shadow *sh = &n->shadow;
     uint64_t last = sh->base + sh->n;
-    uint64_t to = committed < last ? committed : last;
+    uint64_t to = settled(n, applied < last ? applied : last);
     if (n->judged < sh->base) {
         n->judged = sh->base;
     }
@@ -331,7 +357,7 @@ void judge_turn(struct node *n)
     struct sim *s = n->sim;
     struct engine *e = member_engine(n->m);
     struct member_status st = member_status(n->m);
-    judge_committed(n, st.committed_index);
+    judge_committed(n, st.applied_index);
     if (s->violated || st.applied_index == n->checked_applied) {
         return;
     }

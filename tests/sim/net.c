@@ -109,9 +109,23 @@ static bool linked(struct sim *s, const struct node *a, const struct node *b)
     return a->state == NODE_UP && b->state == NODE_UP && !wire_of(s, a, b)->cut && !wire_of(s, b, a)->cut;
 }
 
+/* Its links dial all the time, and who knows that it was removed tells it so. */
+static void dial_event(struct sim *s, struct event *e)
+{
+    struct node *n = e->node;
+    const struct node *o = &s->nodes[rng_below(&s->rng, SIM_SLOTS)];
+    if (o != n && linked(s, n, o) && engine_member_removed(member_engine(o->m), n->id)) {
+        tell(n, o->id, LINK_NEWS_REMOVED, MS);
+    }
+    struct event next = *e;
+    next.at = s->now + rng_between(&s->rng, 100, 1000) * MS;
+    sim_schedule(s, &next);
+}
+
 void net_node_up(struct node *n)
 {
     struct sim *s = n->sim;
+    sim_schedule(s, &(struct event){.at = s->now + 100u * MS, .name = "dial", .run = dial_event, .node = n, .life = n->life});
     for (size_t i = 0; i < SIM_SLOTS; i++) {
         struct node *o = &s->nodes[i];
         if (o != n && linked(s, n, o)) {

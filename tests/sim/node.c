@@ -151,6 +151,9 @@ static void turn_event(struct sim *s, struct event *e)
     bool more = member_turn(n->m);
     n->in_call = false;
     judge_turn(n);
+    if (n->heard_removed && !model_is_gone(&s->model, n->id)) {
+        sim_violation(s, "membership", "%s stops as removed, but nobody removed it", n->name);
+    }
     deliver(n);
     uint64_t wake = more ? s->now + 1000u + rng_below(&s->rng, TURN_NS) : when_local(n, member_wake_at_ms(n->m));
     schedule_turn(n, wake > s->now ? wake : s->now + 1000u);
@@ -216,9 +219,7 @@ static void on_removed(void *arg)
         return;
     }
     sim_note(n->sim, n, 0x4e40, "heard that it was removed");
-    if (!model_is_gone(&n->sim->model, n->id)) {
-        sim_violation(n->sim, "membership", "%s stops as removed, but nobody removed it", n->name);
-    }
+    n->heard_removed = true;
     uint64_t at = n->sim->now + rng_between(&n->sim->rng, 1, 1000) * MS;
     sim_schedule(n->sim, &(struct event){.at = at, .name = "removed member ends", .run = stop_event, .node = n, .life = n->life, .a = STOP_GRACEFUL});
 }
@@ -616,6 +617,7 @@ static void reset_process(struct node *n)
     n->answers_last = &n->answers;
     n->was_restored = false;
     n->removed_at = 0;
+    n->heard_removed = false;
     n->checked_applied = 0;
     n->conf_checked = 0;
     n->clock_base = n->clock_base > MS ? n->clock_base : MS;
@@ -683,6 +685,7 @@ void node_start(struct node *n)
     n->wal = member_take_wal(n->m);
     n->hub = watch_hub_create(member_engine(n->m), NULL);
     s->stats.restarts++;
+    judge_opened(n);
     sim_note(s, n, n->life, "started, applied %" PRIu64, engine_applied_index(member_engine(n->m)));
     judge_turn(n);
     net_node_up(n);

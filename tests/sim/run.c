@@ -143,19 +143,19 @@ struct node *sim_leader(struct sim *s)
 static void draw_settings(struct sim *s)
 {
     static const uint32_t founders[] = {3, 3, 3, 3, 5, 5, 3, 3, 5, 1, 3, 7};
-    static const uint32_t heartbeats[] = {10, 20, 50, 100};
+    static const uint32_t heartbeats[] = {20, 50, 100};
     struct rng *r = &s->rng;
     struct settings *set = &s->set;
     set->n_founders = founders[rng_below(r, ARRAY_LEN(founders))];
     set->heartbeat_ms = heartbeats[rng_below(r, ARRAY_LEN(heartbeats))];
     set->election_ticks = (uint32_t)rng_between(r, 5, 12);
-    set->catch_up = (uint32_t)rng_between(r, 5, 60);
+    set->catch_up = (uint32_t)rng_between(r, 3, 40);
     set->compaction_batch = (uint32_t)rng_between(r, 1, 20);
-    set->client_every = rng_between(r, 4, 40) * MS;
-    set->admin_every = rng_chance(r, 500) ? rng_between(r, 300, 3000) * MS : 0;
-    set->fault_every = rng_between(r, 200, 3000) * MS;
-    set->fault_long = rng_between(r, 50, 4000) * MS;
-    set->duration = rng_between(r, 5000, 20000) * MS;
+    set->client_every = rng_between(r, 2, 20) * MS;
+    set->admin_every = rng_chance(r, 500) ? rng_between(r, 100, 2000) * MS : 0;
+    set->fault_every = rng_between(r, 100, 1500) * MS;
+    set->fault_long = rng_between(r, 50, 3000) * MS;
+    set->duration = rng_between(r, 3000, 10000) * MS;
     set->pre_vote = rng_chance(r, 800);
     set->strict_reconfig = rng_chance(r, 500);
     set->value_max = rng_chance(r, 300) ? 4000 : 200;

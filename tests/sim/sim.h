@@ -152,6 +152,7 @@ struct node {
     uint64_t checked_applied;
     uint64_t promised_term;
     uint64_t vote_term, vote;
+    bool heard_removed;
     uint64_t removed_at; /* simulated time at which it applied its own removal; 0: not */
     uint64_t up_since;
     uint64_t conf_checked; /* applied index at which members were last compared */
@@ -370,6 +371,8 @@ void judge_turn(struct node *n);
 void judge_send(struct node *n, const struct raft_message *m);
 /* The log as it lies on the disk before a start. */
 void judge_log(struct node *n);
+/* Recovery may have started the log again behind an installed snapshot. */
+void judge_opened(struct node *n);
 void judge_appended(struct node *n, const struct wal_request *r);
 void judge_range(struct node *n, const Etcdserverpb__RangeRequest *r, const struct range_info *info, struct slice kvs, const char *what);
 bool judge_delivery(struct watching *w, const struct watch_delivery *d);
