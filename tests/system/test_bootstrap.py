@@ -361,7 +361,8 @@ class Disaster(Case):
         survivor = members[0]
         self.assertEqual(len(self.ctl(survivor, "get", "--prefix", "k", "--keys-only").split()), 20)
         own_id = self.ids(survivor)["m0"]
-        for m in members:
+        self.stop_all([survivor])
+        for m in members[1:]:
             m.server.kill()
             m.server.log.close()
         survivor.server.flags = survivor.flags(self.initial, more=["--force-new-cluster"])
@@ -390,7 +391,7 @@ class Stopping(Case):
         self.assertEqual(len(done), 1, old.server.log_text()[-3000:])
         rest = [m for m in members if m is not old]
         leader = self.leader(rest)
-        self.assertEqual(done[0]["new-leader-member-id"], f"{self.ids(leader)[leader.name]:x}")
+        self.assertEqual(done[0]["transferee-member-id"], f"{self.ids(leader)[leader.name]:x}")
         self.ctl(rest[0], "put", "k", "v")
         follower = [m for m in rest if m is not leader][0]
         self.stop_all([follower])

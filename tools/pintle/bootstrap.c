@@ -203,7 +203,7 @@ static enum err check_learners(const struct config *c, const struct remote_clust
     return n <= c->max_learners ? OK : err_set(ec, ERR_TOO_MANY_LEARNERS, "membership: too many learner members in cluster");
 }
 
-static enum err join(const struct config *c, struct founders *f, struct err_ctx *ec)
+static enum err join(const struct config *c, struct founders *f, char **story, struct err_ctx *ec)
 {
     const char **urls = urls_of_others(f, c->name);
     struct remote_cluster remote = {0};
@@ -215,7 +215,7 @@ static enum err join(const struct config *c, struct founders *f, struct err_ctx 
     e = match_members(c, &remote, f, ec);
     if (e != OK) {
         char *text = remote_cluster_text(&remote);
-        e = err_wrap(ec, e, "error validating peerURLs %s", text);
+        *story = xasprintf("error validating peerURLs %s: %s", text, ec->text);
         free(text);
     }
     if (e == OK) {
@@ -238,7 +238,7 @@ static enum err from_flags(const struct config *c, struct origin *out, struct er
         e = check_names(c, &out->members, ec);
     }
     if (e == OK) {
-        e = c->existing_cluster ? join(c, &out->members, ec)
+        e = c->existing_cluster ? join(c, &out->members, &out->story, ec)
                                 : check_not_founded(c, &out->members, founders_named(&out->members, c->name)->id, ec);
     }
     if (e != OK) {
@@ -276,4 +276,5 @@ enum err origin_find(const struct config *c, struct vfs *v, struct origin *out, 
 void origin_deinit(struct origin *o)
 {
     founders_deinit(&o->members);
+    free(o->story);
 }

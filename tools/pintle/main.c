@@ -30,14 +30,14 @@ static void find_origin(struct server *s)
 {
     struct err_ctx ec = {{0}};
     enum err e = datadir_open(vfs_real(), &s->config, &s->datadir, &ec);
-    if (e == OK) {
-        e = origin_find(&s->config, vfs_real(), &s->origin, &ec);
-        if (e != OK) {
-            log_error(s->config.log, "bootstrap failed", F_STR("error", ec.text[0] != '\0' ? ec.text : err_text(e)));
-        }
-    }
     if (e != OK) {
         server_die(s, e, ec.text);
+    }
+    e = origin_find(&s->config, vfs_real(), &s->origin, &ec);
+    if (e != OK) {
+        const char *text = s->origin.story != NULL ? s->origin.story : ec.text;
+        log_error(s->config.log, "bootstrap failed", F_STR("error", text[0] != '\0' ? text : err_text(e)));
+        server_die(s, e, text);
     }
     log_info(s->config.log, s->origin.restarting ? "restarting local member" : "starting local member",
              F_HEX("local-member-id", s->origin.member_id), F_HEX("cluster-id", s->origin.cluster_id));

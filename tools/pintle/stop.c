@@ -98,44 +98,14 @@ void server_on_removed(void *arg)
 
 /* --- leadership ----------------------------------------------------------------------------------------------------- */
 
-static size_t count_voters(struct member *m)
-{
-    size_t n = 0;
-    size_t voters = 0;
-    struct member_info *members = member_peers(m, &n);
-    for (size_t i = 0; i < n; i++) {
-        voters += members[i].is_learner ? 0 : 1;
-    }
-    free(members);
-    return voters;
-}
-
 void server_hand_over(struct server *s)
 {
-    struct logger *log = s->config.log;
-    uint64_t self = s->origin.member_id;
-    struct member_status st = member_status(s->member);
-    if (!st.is_leader) {
-        log_info(log, "skipped leadership transfer; local server is not leader", F_HEX("local-member-id", self),
-                 F_HEX("current-leader-member-id", st.leader));
-        return;
-    }
-    if (count_voters(s->member) < 2) {
-        log_info(log, "skipped leadership transfer for single voting member cluster", F_HEX("local-member-id", self),
-                 F_HEX("current-leader-member-id", st.leader));
-        return;
-    }
-    uint64_t started_ns = clock_now_ns(clock_real());
-    log_info(log, "leadership transfer starting", F_HEX("local-member-id", self), F_HEX("current-leader-member-id", st.leader));
     enum err e = member_hand_over(s->member, member_request_timeout_ms(s->member));
     if (e != OK) {
-        log_warn(log, "leadership transfer failed", F_HEX("local-member-id", self),
+        log_warn(s->config.log, "leadership transfer failed", F_HEX("local-member-id", s->origin.member_id),
                  F_STR("error", e == ERR_UNHEALTHY ? "etcdserver: unhealthy cluster"
                                                    : "etcdserver: request timed out, leader transfer took too long"));
-        return;
     }
-    log_info(log, "leadership transfer finished", F_HEX("local-member-id", self), F_HEX("old-leader-member-id", st.leader),
-             F_HEX("new-leader-member-id", member_status(s->member).leader), F_NS("took", clock_now_ns(clock_real()) - started_ns));
 }
 
 /* --- the others ------------------------------------------------------------------------------------------------------ */
