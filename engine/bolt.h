@@ -45,6 +45,9 @@ struct bolt_writer *bolt_measure_create(void);
 struct bolt_writer *bolt_writer_create(const struct bolt_layout *layout,
                                        enum err (*write)(void *arg, struct slice bytes), void *arg);
 void bolt_writer_destroy(struct bolt_writer **w);
+/* The file gets one page more, the last, which to bbolt is free: it holds a sum of all bytes before
+ * it, for bolt_check. Before the first bucket, when measuring too. */
+void bolt_add_sum(struct bolt_writer *w);
 
 /* Begin the next bucket; names ascend. Errors: ERR_INVALID, out of order; ERR_LIMIT, a length that
  * bbolt does not take; what `write` gave. */
@@ -93,7 +96,8 @@ MUST_CHECK enum err bolt_next(struct bolt_reader *r, struct slice *key, struct s
                               struct err_ctx *ec);
 
 /* What `bbolt check` verifies, and bounds besides: walk everything, then hold the freelist, if the
- * file has one, against what was reached. The first finding ends it: ERR_CORRUPT. */
+ * file has one, against what was reached. A file with a sum of its bytes that nobody has
+ * written to since must add up to it. The first finding ends it: ERR_CORRUPT. */
 MUST_CHECK enum err bolt_check(const struct bolt_source *src, struct bolt_info *info,
                                struct err_ctx *ec);
 

@@ -45,6 +45,14 @@ enum {
     BOLT_META_BYTES = 64
 };
 
+/* A page with a sum is the last one and free, so that bbolt never looks at it: behind its head come
+ * this magic and the CRC-32C of all pages before it. A file that bbolt has written to since has a
+ * later transaction, and then the page says nothing. */
+#define BOLT_SUM_MAGIC "pintle: crc32c\n"
+#define BOLT_SUM_MAGIC_BYTES 16u /* with its NUL */
+#define BOLT_SUM_TXID_MAX 2u
+enum { BOLT_AT_SUM_MAGIC = 16, BOLT_AT_SUM = 32, BOLT_SUM_PAGE_BYTES = 36 };
+
 static inline void le_put(uint8_t *p, uint64_t v, size_t n)
 {
     for (size_t i = 0; i < n; i++) {

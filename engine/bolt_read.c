@@ -15,6 +15,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "engine/bolt.h"
 #include "engine/bolt_internal.h"
@@ -25,6 +26,7 @@
 #define WINDOW_BYTES 16384u /* read ahead at a time */
 #define FILE_BYTES_MAX                                                                             \
     (1ull << 42)         /* so that the bitmaps stay below a GiB even with the smallest pages */
+#define SUM_PIECE_BYTES (256u << 10)
 #define IDS_AT_ONCE 512u /* of a freelist */
 
 struct frame {
@@ -607,6 +609,49 @@ static enum err freelist_check(struct bolt_reader *r, struct err_ctx *ec)
     return e;
 }
 
+/* Does the file say what its bytes add up to? */
+static enum err sum_find(struct bolt_reader *r, bool *found, uint32_t *sum, struct err_ctx *ec)
+{
+    uint8_t p[BOLT_SUM_PAGE_BYTES];
+    uint64_t last = r->info.n_pages - 1;
+    *found = false;
+    if (r->info.has_freelist || r->info.txid > BOLT_SUM_TXID_MAX || bit_is_set(r->visited, last)) {
+        return OK;
+    }
+    enum err e = read_at(r, last * r->info.page_bytes, p, sizeof(p), ec);
+    if (e == OK) {
+        *found = memcmp(p + BOLT_AT_SUM_MAGIC, BOLT_SUM_MAGIC, BOLT_SUM_MAGIC_BYTES) == 0;
+        *sum = le_get32(p + BOLT_AT_SUM);
+    }
+    return e;
+}
+
+static enum err sum_check(struct bolt_reader *r, struct err_ctx *ec)
+{
+    bool found;
+    uint32_t want = 0;
+    uint32_t crc = 0;
+    enum err e = sum_find(r, &found, &want, ec);
+    if (e != OK || !found) {
+        return e;
+    }
+    uint64_t end = (r->info.n_pages - 1) * r->info.page_bytes;
+    uint8_t *piece = xalloc(SUM_PIECE_BYTES);
+    for (uint64_t at = 0; e == OK && at < end;) {
+        size_t n = end - at < SUM_PIECE_BYTES ? (size_t)(end - at) : SUM_PIECE_BYTES;
+        e = r->src.read_at(r->src.arg, at, piece, n, ec);
+        if (e == OK) {
+            crc = crc32c(crc, piece, n);
+            at += n;
+        }
+    }
+    free(piece);
+    if (e == OK && crc != want) {
+        e = err_set(ec, ERR_CORRUPT, "the pages add up to %08x, and should to %08x", crc, want);
+    }
+    return e;
+}
+
 enum err bolt_check(const struct bolt_source *src, struct bolt_info *info, struct err_ctx *ec)
 {
     struct bolt_reader *r = NULL;
@@ -626,7 +671,7 @@ enum err bolt_check(const struct bolt_source *src, struct bolt_info *info, struc
         }
     }
     if (e == ERR_END) {
-        e = r->info.has_freelist ? freelist_check(r, ec) : OK;
+        e = r->info.has_freelist ? freelist_check(r, ec) : sum_check(r, ec);
     }
     bolt_close(&r);
     return e;

@@ -16,9 +16,11 @@
  * Page ids follow the order of writing. The root bucket is a tree like the others, fed with one
  * element a bucket, and written out last.
  */
+#include <assert.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "engine/bolt.h"
 #include "engine/bolt_internal.h"
@@ -29,6 +31,8 @@
 #define BRANCH_KEEP_MIN 3u /* a branch of fewer children is not cut, however long their keys */
 #define INLINE_MAX (BOLT_PAGE_BYTES / 4u) /* of the page image */
 #define TXID 2u
+static_assert(TXID == BOLT_SUM_TXID_MAX, "the sum is of the file as we wrote it");
+static_assert(sizeof(BOLT_SUM_MAGIC) == BOLT_SUM_MAGIC_BYTES, "it ends with a NUL");
 
 struct leaf {
     size_t n;
@@ -62,6 +66,8 @@ struct bolt_writer {
     enum err (*write)(void *arg, struct slice bytes); /* NULL: measuring */
     void *arg;
     struct bolt_layout layout;
+    bool has_sum;
+    uint32_t crc;  /* of what was written */
     uint64_t next; /* page id */
     bool in_bucket;
     struct bytes name;
@@ -80,6 +86,12 @@ static void head_put(uint8_t *p, uint64_t id, unsigned kind, size_t n, uint64_t 
     le_put(p + BOLT_AT_OVERFLOW, overflow, 4);
 }
 
+static enum err write_out(struct bolt_writer *w, struct slice bytes)
+{
+    w->crc = crc32c(w->crc, bytes.data, bytes.len);
+    return w->write(w->arg, bytes);
+}
+
 static enum err write_metas(struct bolt_writer *w)
 {
     for (uint64_t id = 0; id < BOLT_FIRST_PAGE; id++) {
@@ -94,7 +106,7 @@ static enum err write_metas(struct bolt_writer *w)
         le_put(m + BOLT_META_PAGES, w->layout.n_pages, 8);
         le_put(m + BOLT_META_TXID, TXID - id, 8);
         le_put(m + BOLT_META_SUM, bolt_meta_sum(m), 8);
-        enum err e = w->write(w->arg, slice_of(page, sizeof(page)));
+        enum err e = write_out(w, slice_of(page, sizeof(page)));
         if (e != OK) {
             return e;
         }
@@ -124,7 +136,7 @@ static enum err emit(struct bolt_writer *w, unsigned kind, size_t n, const uint8
                                    a, b,
                                    slice_of(zeros, (size_t)(n_pages * BOLT_PAGE_BYTES - bytes))};
     for (size_t i = 0; i < ARRAY_LEN(pieces) && e == OK; i++) {
-        e = pieces[i].len == 0 ? OK : w->write(w->arg, pieces[i]);
+        e = pieces[i].len == 0 ? OK : write_out(w, pieces[i]);
     }
     return e;
 }
@@ -345,6 +357,11 @@ struct bolt_writer *bolt_writer_create(const struct bolt_layout *layout,
     return w;
 }
 
+void bolt_add_sum(struct bolt_writer *w)
+{
+    w->has_sum = true;
+}
+
 static void tree_deinit(struct tree *t)
 {
     for (size_t i = 0; i < BOLT_DEPTH_MAX; i++) {
@@ -406,12 +423,29 @@ enum err bolt_put(struct bolt_writer *w, struct slice key, struct slice value)
     return e == OK ? add_element(w, &w->bucket, 0, key, value) : e;
 }
 
+/* The page with the sum of all before it. */
+static enum err write_sum(struct bolt_writer *w)
+{
+    uint8_t page[BOLT_PAGE_BYTES] = {0};
+    uint64_t id = w->next++;
+    if (w->write == NULL) {
+        return OK;
+    }
+    head_put(page, id, 0, 0, 0);
+    memcpy(page + BOLT_AT_SUM_MAGIC, BOLT_SUM_MAGIC, BOLT_SUM_MAGIC_BYTES);
+    le_put(page + BOLT_AT_SUM, w->crc, 4);
+    return w->write(w->arg, slice_of(page, sizeof(page)));
+}
+
 enum err bolt_finish(struct bolt_writer *w, struct bolt_layout *out)
 {
     uint64_t root;
     enum err e = w->in_bucket ? end_bucket(w) : OK;
     if (e == OK) {
         e = finish_tree(w, &w->root, &root);
+    }
+    if (e == OK && w->has_sum) {
+        e = write_sum(w);
     }
     if (e != OK) {
         return e;

@@ -125,11 +125,11 @@ static_assert(MEMBERS_MAX <= ENGINE_CONF_MAX, "a configuration that was applied 
 
 void conf_tell(const struct conf_state *c, struct engine_conf *out)
 {
+    *out = (struct engine_conf){.auto_leave = c->auto_leave};
     out->n_voters = copy_ids(&c->voters, out->voters, ENGINE_CONF_MAX);
     out->n_learners = copy_ids(&c->learners, out->learners, ENGINE_CONF_MAX);
     out->n_voters_outgoing = copy_ids(&c->voters_outgoing, out->voters_outgoing, ENGINE_CONF_MAX);
     out->n_learners_next = copy_ids(&c->learners_next, out->learners_next, ENGINE_CONF_MAX);
-    out->auto_leave = c->auto_leave;
 }
 
 void engine_conf(const struct engine *e, struct engine_conf *out)

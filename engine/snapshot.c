@@ -187,6 +187,7 @@ static enum err prepare(struct engine_snapshot *s, struct snapshot_info *info, s
     }
     s->has_version = e == OK;
     s->feed = (struct feed){.writer = bolt_measure_create(), .measuring = true};
+    bolt_add_sum(s->feed.writer);
     e = OK;
     while (e == OK && !s->feed.ended) {
         e = feed_step(s, ec);
@@ -205,6 +206,7 @@ static enum err prepare(struct engine_snapshot *s, struct snapshot_info *info, s
         info->bytes = layout.n_pages * BOLT_PAGE_BYTES;
         feed_close(s);
         s->feed = (struct feed){.writer = bolt_writer_create(&layout, collect, s)};
+        bolt_add_sum(s->feed.writer);
     }
     return e;
 }

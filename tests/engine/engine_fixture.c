@@ -154,7 +154,9 @@ void fixture_reopen(struct fixture *f)
 struct apply_result fixture_apply(struct fixture *f, uint32_t type, struct slice data,
                                   bool want_reply)
 {
-    f->log = xrealloc(f->log, (f->n_log + 1) * sizeof(*f->log));
+    if ((f->n_log & (f->n_log - 1)) == 0) { /* full: 0, 1, 2, 4, ... */
+        f->log = xrealloc(f->log, (f->n_log == 0 ? 1 : f->n_log * 2) * sizeof(*f->log));
+    }
     f->log[f->n_log++] = (struct logged){type, buf_copy(data)};
     struct apply_result r;
     engine_apply(f->e, f->n_log, 1, type, data, want_reply, f->now_ms, &r);
