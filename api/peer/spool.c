@@ -37,6 +37,7 @@ struct spool {
     bool paused;
     bool complete; /* the whole body has come */
     bool working;
+    char text[BODY_BYTES]; /* of a refusal */
     struct member_op op;
     struct loop_item item;
     uv_work_t work;
@@ -56,37 +57,27 @@ static void remove_start(struct spool *s);
 
 /* --- the end ---------------------------------------------------------------------------------------------------- */
 
-static void answer(struct spool *s)
-{
-    if (s->exchange != NULL) {
-        serve_verdict(s->t, s->exchange, &s->verdict);
-        s->exchange = NULL;
-    }
-}
-
 static void finish(struct spool *s, bool ok)
 {
     metrics_spool(s->t, s->sender, ok, clock_now_ns(s->t->cfg.clock) - s->started_ns);
     metrics_spool_change(s->t, s->sender, -1);
-    answer(s);
+    s->state = SPOOL_REMOVING;
     if (!s->working) {
         remove_start(s);
-    }
+    } /* else write_done sees the state */
 }
 
 /* `what` is etcd's sentence, `reason` stands in brackets behind it. */
 static void fail(struct spool *s, const char *what, const char *reason)
 {
     struct peer_transport *t = s->t;
-    char body[BODY_BYTES];
     log_warn(t->cfg.log, what, F_HEX("local-member-id", t->identity.member), F_HEX("remote-snapshot-sender-id", s->from),
              F_UINT("incoming-snapshot-index", s->index), F_UINT("bytes", s->received), F_STR("error", reason));
-    (void)snprintf(body, sizeof(body), "%s (%s)\n", what, reason);
+    (void)snprintf(s->text, sizeof(s->text), "%s (%s)\n", what, reason);
     s->verdict.status = 500;
-    s->verdict.body = body;
+    s->verdict.body = s->text;
     s->verdict.content_type = "text/plain; charset=utf-8";
     finish(s, false);
-    s->verdict.body = "";
 }
 
 /* Before anything was written. */
@@ -159,10 +150,14 @@ static void work_remove(uv_work_t *work)
 
 /* --- the loop's side of the work ------------------------------------------------------------------------------------ */
 
+/* The answer comes last, so that who tries again at once finds the place free. */
 static void spool_free(struct spool *s)
 {
-    ASSERT(s->exchange == NULL && !s->working);
+    ASSERT(!s->working);
     s->t->spool = NULL;
+    if (s->exchange != NULL) {
+        serve_verdict(s->t, s->exchange, &s->verdict);
+    }
     raft_message_destroy(&s->message);
     member_stage_discard(s->t->member, &s->staged);
     peer_decoder_deinit(&s->decoder);
@@ -193,7 +188,6 @@ static void remove_done(uv_work_t *work, int status)
 
 static void remove_start(struct spool *s)
 {
-    s->state = SPOOL_REMOVING;
     queue_work(s, work_remove, remove_done);
 }
 
@@ -352,13 +346,8 @@ static void on_gone(void *arg)
     struct spool *s = arg;
     http_exchange_kill(s->exchange);
     s->exchange = NULL;
-    if (s->complete) {
-        return;
-    }
-    bool working = s->working;
-    fail(s, "failed to save KV snapshot", "unexpected EOF");
-    if (working) {
-        s->state = SPOOL_REMOVING; /* write_done sees it */
+    if (!s->complete && s->state != SPOOL_REMOVING) {
+        fail(s, "failed to save KV snapshot", "unexpected EOF");
     }
 }
 
@@ -391,20 +380,16 @@ void spool_begin(struct peer_transport *t, struct http_exchange *x, const struct
 void spool_stop(struct peer_transport *t)
 {
     struct spool *s = t->spool;
-    if (s == NULL || s->state == SPOOL_REMOVING) {
+    if (s == NULL) {
         return;
     }
     if (s->exchange != NULL) {
         http_exchange_kill(s->exchange);
         s->exchange = NULL;
     }
-    if (s->state == SPOOL_STAGING || s->state == SPOOL_INSTALLING) {
-        return; /* it ends by itself: the member refuses or has it */
-    }
-    bool working = s->working;
-    fail(s, "failed to save KV snapshot", "stopping");
-    if (working) {
-        s->state = SPOOL_REMOVING;
+    /* What is staged or installed ends by itself: the member refuses it or has it. */
+    if (s->state == SPOOL_HEAD || s->state == SPOOL_BODY) {
+        fail(s, "failed to save KV snapshot", "stopping");
     }
 }
 
