@@ -98,9 +98,13 @@ void server_on_removed(void *arg)
 
 /* --- leadership ----------------------------------------------------------------------------------------------------- */
 
+/* etcd waits for ReqTimeout. Raft itself gives a transfer up after one election timeout, and a target that was told to campaign is through with that after
+ * another: waiting on only delays the stop of a whole cluster, where the target stops as well. */
 void server_hand_over(struct server *s)
 {
-    enum err e = member_hand_over(s->member, member_request_timeout_ms(s->member));
+    uint64_t limit_ms = 2u * (uint64_t)s->config.election_ms;
+    uint64_t etcd_ms = member_request_timeout_ms(s->member);
+    enum err e = member_hand_over(s->member, limit_ms < etcd_ms ? limit_ms : etcd_ms);
     if (e != OK) {
         log_warn(s->config.log, "leadership transfer failed", F_HEX("local-member-id", s->origin.member_id),
                  F_STR("error", e == ERR_UNHEALTHY ? "etcdserver: unhealthy cluster"
