@@ -169,6 +169,7 @@ int main(int argc, char **argv)
         return 2;
     }
     (void)signal(SIGABRT, on_abort);
+    (void)signal(SIGSEGV, on_abort);
     struct totals t = {0};
     uint64_t begun = clock_now_ns(clock_real());
     bool ok = true;

@@ -549,7 +549,7 @@ static size_t initial_members(struct node *n, struct member_peer *out)
     return k;
 }
 
-static void fill_config(struct node *n, struct member_peer *peers)
+static void fill_config(struct node *n)
 {
     const struct settings *set = &n->sim->set;
     n->transport = net_transport(n);
@@ -561,8 +561,8 @@ static void fill_config(struct node *n, struct member_peer *peers)
         .member_id = n->id,
         .name = n->name,
         .client_urls = n->urls,
-        .initial = peers,
-        .n_initial = initial_members(n, peers),
+        .initial = n->peers,
+        .n_initial = initial_members(n, n->peers),
         .joining = n->joining,
         .own_peer_urls = n->urls,
         .vfs = n->vfs,
@@ -626,7 +626,6 @@ static void reset_process(struct node *n)
 /* The log did not exist: what member_open wrote is read back by the judge at the second start. */
 static enum err open_member(struct node *n, struct err_ctx *ec)
 {
-    struct member_peer peers[SIM_SLOTS];
     bool exists = false;
     enum err e = wal_exists(n->vfs, "wal", &exists, ec);
     if (e == OK && exists) {
@@ -636,7 +635,7 @@ static enum err open_member(struct node *n, struct err_ctx *ec)
         }
     }
     if (e == OK) {
-        fill_config(n, peers);
+        fill_config(n);
         e = member_open(&n->cfg, &n->m, ec);
     }
     if (e == OK && !exists) {

@@ -107,6 +107,7 @@ struct node {
     /* Process. */
     struct member *m;
     struct member_config cfg;
+    struct member_peer peers[SIM_SLOTS];
     struct member_transport transport;
     struct member_port port;
     struct member_port *ports[2];
