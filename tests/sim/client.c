@@ -609,7 +609,19 @@ static void change_something(struct sim *s)
     }
 }
 
-/* Whoever is a member by the log, and was never started, is started now. */
+static bool listed_by(struct node *o, uint64_t id)
+{
+    size_t n = 0;
+    struct member_info *v = engine_members(member_engine(o->m), &n);
+    bool found = false;
+    for (size_t i = 0; i < n; i++) {
+        found = found || v[i].id == id;
+    }
+    free(v);
+    return found;
+}
+
+/* Whoever is in somebody's list of members, and was never started, is started now. */
 static void start_added(struct sim *s)
 {
     for (size_t i = 0; i < SIM_SLOTS; i++) {
@@ -618,8 +630,8 @@ static void start_added(struct sim *s)
             continue;
         }
         bool listed = false;
-        for (size_t j = 0; j < s->model.n_members; j++) {
-            listed = listed || s->model.members[j] == n->id;
+        for (size_t j = 0; j < SIM_SLOTS; j++) {
+            listed = listed || (s->nodes[j].state == NODE_UP && listed_by(&s->nodes[j], n->id));
         }
         if (listed) {
             n->stay_down = false;
