@@ -108,7 +108,7 @@ static void finish_add(struct request *r)
         return;
     }
     const struct change_request *q = CONTAINER_OF(r, struct change_request, r);
-    static char *none = NULL;
+    char *none = NULL;
     struct member_info added = {.id = q->change.id, .name = (char[]){""}, .client_urls = &none,
                                 .peer_urls = (char **)(uintptr_t)q->change.peer_urls, .is_learner = q->change.kind == MEMBER_ADD_LEARNER};
     struct bytes b = {0};
