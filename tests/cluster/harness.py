@@ -183,6 +183,7 @@ class Member:
         self.peer_url = "http://%s:%d" % (self.host, self.peer_port)
         self.process = None
         self.paused = False
+        self.learner = False
         self.initial = None  # (what --initial-cluster says, its state)
         self.extra = []
 
@@ -331,6 +332,10 @@ class Cluster:
     def serving(self):
         return [m for m in self.members if m.serving()]
 
+    def voters(self):
+        """Serving members that are no learners: those answer nearly nothing, and etcdctl gives up at their refusal."""
+        return [m for m in self.serving() if not m.learner]
+
     def statuses(self, members=None):
         """Pairs of a member and its status, of those that answer."""
         found = [(m, m.status()) for m in members or self.serving()]
@@ -397,11 +402,11 @@ class Cluster:
 
     def member_ids(self):
         """Name to id. A member that was added and has not started has no name: it goes by its peer URL."""
-        found = self.json("member", "list", endpoints=self.serving())["members"]
+        found = self.json("member", "list", endpoints=self.voters())["members"]
         return {m.get("name") or m["peerURLs"][0]: m["ID"] for m in found}
 
     def learners(self):
-        found = self.json("member", "list", endpoints=self.serving())["members"]
+        found = self.json("member", "list", endpoints=self.voters())["members"]
         return {m.get("name") or m["peerURLs"][0] for m in found if m.get("isLearner")}
 
     def retried(self, *words, seconds=30):
@@ -409,7 +414,7 @@ class Cluster:
         last = []
 
         def once():
-            done = self.ctl(*words, endpoints=self.serving(), check=False)
+            done = self.ctl(*words, endpoints=self.voters(), check=False)
             last[:] = [done.stdout + done.stderr]
             return done if done.returncode == 0 else None
         try:
@@ -434,6 +439,7 @@ class Cluster:
             raise Failure("member add printed: " + done.stdout)
         member.initial = (printed.group(1), "existing")
         member.program = program or member.program
+        member.learner = learner
         self.members = self.members + [member]
         member.start()
 
@@ -442,6 +448,7 @@ class Cluster:
         self.retried("member", "promote", "%x" % wait_for(
             "%s is listed by name" % member.name, lambda: (ids.update(self.member_ids()) or ids.get(member.name))),
             seconds=seconds)
+        member.learner = False
 
     def check_logs(self):
         """Nothing that only happens in a broken server."""

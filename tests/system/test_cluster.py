@@ -187,9 +187,9 @@ class Stories(Case):
         counts = self.judge(cluster, load)
         self.assertEqual(counts["failed"], 0)
         self.assertLess(counts["worst_ms"], 5000)
-        self.say("%(requests)d requests, %(unknown)d attempts without an answer, slowest %(worst_ms)d ms" % counts)
+        self.say("%(requests)d requests, %(unknown)d writes without an answer, slowest %(worst_ms)d ms" % counts)
         if IS_PINTLE:
-            # etcd's clients retry by themselves what no server has seen, and nothing else that writes.
+            # etcd's clients repeat by themselves reads and what no server has seen, but no other write.
             self.assertEqual(counts["unknown"], 0, counts["text"])
 
     def test_leadership_moves_on_request(self):

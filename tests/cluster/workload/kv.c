@@ -93,6 +93,9 @@ static enum outcome attempt(struct kv_client *c, enum op_kind kind, uint32_t key
     } else {
         o.result = result == UNKNOWN ? RESULT_UNKNOWN : RESULT_FAILED;
     }
+    if (result == UNKNOWN && writes && c->n_unknown++ == 0) {
+        (void)snprintf(c->first_unknown, sizeof(c->first_unknown), "%s", c->session.last_error);
+    }
     if (result == ANSWERED || (writes && result != NOT_SENT)) {
         op_list_add(&c->ops, &o);
     }

@@ -173,15 +173,15 @@ static void print_counts(const struct run *r, bool ended)
         requests += c->n_requests;
         ok += c->n_ok;
         failed += c->n_failed;
-        unknown += c->session.n_unknown;
+        unknown += c->n_unknown;
         not_sent += c->session.n_not_sent;
         worst = c->worst_ns > worst ? c->worst_ns : worst;
         if (c->n_failed > 0) {
             (void)printf("client %u failed %" PRIu64 " requests, first: %s\n", c->number,
                          c->n_failed, c->first_failure);
-        } else if (c->session.n_unknown > 0) {
-            (void)printf("client %u had %" PRIu64 " unanswered attempts, last error: %s\n",
-                         c->number, c->session.n_unknown, c->session.last_error);
+        } else if (c->n_unknown > 0) {
+            (void)printf("client %u had %" PRIu64 " unanswered writes, first: %s\n", c->number,
+                         c->n_unknown, c->first_unknown);
         }
     }
     for (unsigned i = 0; i < r->n_watchers; i++) {

@@ -89,14 +89,17 @@ static enum outcome meaning(const struct client_status *status)
         bool refused = strstr(status->text, "HTTP 0, error 7") != NULL;
         return refused ? NOT_SENT : UNKNOWN;
     }
+    bool nothing_done = strstr(status->text, "rpc not supported for learner") != NULL ||
+                        strstr(status->text, "too many requests") != NULL;
+    if (nothing_done) {
+        return NOT_SENT;
+    }
     for (size_t i = 0; i < sizeof(final) / sizeof(final[0]); i++) {
         if (status->code == final[i]) {
             return REFUSED;
         }
     }
-    bool nothing_done = strstr(status->text, "rpc not supported for learner") != NULL ||
-                        strstr(status->text, "too many requests") != NULL;
-    return nothing_done ? NOT_SENT : UNKNOWN;
+    return UNKNOWN;
 }
 
 enum outcome session_call(struct session *s, const char *path, struct slice request,
@@ -115,7 +118,6 @@ enum outcome session_call(struct session *s, const char *path, struct slice requ
     enum outcome o = meaning(&status);
     if (o != ANSWERED) {
         remember(s, path, status.code, status.text);
-        s->n_unknown += o == UNKNOWN;
         s->n_not_sent += o == NOT_SENT;
         session_drop(s);
     }

@@ -60,7 +60,6 @@ struct session {
     bool pinned; /* stays with that endpoint */
     struct client *client;
     uint64_t random;
-    uint64_t n_unknown;  /* attempts */
     uint64_t n_not_sent; /* attempts */
     char last_error[256];
 };
@@ -125,6 +124,10 @@ struct kv_client {
     uint64_t worst_ns; /* the slowest request */
     uint64_t n_ok;
     char first_failure[256];
+    /* Attempts to write that got no answer: etcd's clients hand these to their callers, while they
+     * repeat by themselves what was not sent and what only reads. */
+    uint64_t n_unknown;
+    char first_unknown[256];
 };
 void kv_init(struct kv_client *c, const struct shared *shared, uint32_t number);
 void *kv_main(void *arg);
@@ -140,7 +143,7 @@ struct watcher {
     struct watch_event *events; /* owned */
     size_t n, cap;
     unsigned n_breaks;
-    bool expendable; /* its member will leave: not being there at the end is no fault */
+    bool expendable;    /* its member will leave: not being there at the end is no fault */
     char canceled[256]; /* the server's reason to end the watch for good */
 };
 void *watch_main(void *arg);
