@@ -46,9 +46,8 @@ bool local_run(struct call_home *h)
         unlist(l);
         l->ready(l);
     }
-    if (h->ready != NULL) {
-        loop_again(h->loop);
-    }
+    /* What they have asked for since then is handed over by hooks that have run already in this turn. */
+    loop_again(h->loop);
     return true;
 }
 
