@@ -32,7 +32,8 @@ struct staged {
 
 struct copier {
     struct backend *to;
-    size_t n_bytes; /* in the transaction */
+    const struct snapshot_origin *origin; /* NULL: the file says all itself */
+    size_t n_bytes;                       /* in the transaction */
     uint64_t index, term;
     bool has_conf;
 };
@@ -117,11 +118,55 @@ static enum err copy_buckets(struct copier *c, struct bolt_reader *r, struct err
     return e == ERR_END ? OK : e;
 }
 
+/* A row that may be there already. */
+static enum err put_over(struct copier *c, const char *key, struct slice value, struct err_ctx *ec)
+{
+    return c->to->ops->put(c->to, BUCKET_META, slice_str(key), value, (struct slice){0}, false, ec);
+}
+
+/* The file is of its origin: what it does not say about that, or says of an entry before, is made
+ * so. */
+static enum err put_origin(struct copier *c, struct err_ctx *ec)
+{
+    const struct snapshot_origin *o = c->origin;
+    if (c->index > o->index || c->term > o->term) {
+        return err_set(ec, ERR_CORRUPT,
+                       "the file is of index %llu and term %llu, its message of %llu and %llu",
+                       (unsigned long long)c->index, (unsigned long long)c->term,
+                       (unsigned long long)o->index, (unsigned long long)o->term);
+    }
+    struct conf_state conf = {0};
+    struct bytes json = {0};
+    uint8_t index[8];
+    uint8_t term[8];
+    be64_put(index, o->index);
+    be64_put(term, o->term);
+    conf_take(&conf, &o->conf);
+    conf_encode(&conf, &json);
+    enum err e = put_over(c, ROW_CONSISTENT_INDEX, slice_of(index, sizeof(index)), ec);
+    if (e == OK) {
+        e = put_over(c, ROW_TERM, slice_of(term, sizeof(term)), ec);
+    }
+    if (e == OK) {
+        e = put_over(c, ROW_CONF_STATE, bytes_slice(&json), ec);
+    }
+    c->index = o->index;
+    c->term = o->term;
+    c->has_conf = conf.voters.n > 0;
+    bytes_deinit(&json);
+    conf_deinit(&conf);
+    return e;
+}
+
 /* Ours, behind all others: the bucket's name comes last. */
 static enum err put_own_rows(struct copier *c, struct err_ctx *ec)
 {
     uint8_t number[8];
     uint8_t installed[16];
+    enum err e = c->origin == NULL ? OK : put_origin(c, ec);
+    if (e != OK) {
+        return e;
+    }
     if (c->index == 0 || c->term == 0 || !c->has_conf) {
         return err_set(ec, ERR_CORRUPT, "bucket meta: no " ROW_CONSISTENT_INDEX ", " ROW_TERM
                                         " or " ROW_CONF_STATE " with a voter");
@@ -129,7 +174,7 @@ static enum err put_own_rows(struct copier *c, struct err_ctx *ec)
     be64_put(number, FORMAT_VERSION);
     be64_put(installed, c->index);
     be64_put(installed + 8, c->term);
-    enum err e = put(c, BUCKET_PINTLE, slice_str(ROW_FORMAT), slice_of(number, 8), ec);
+    e = put(c, BUCKET_PINTLE, slice_str(ROW_FORMAT), slice_of(number, 8), ec);
     return e == OK ? put(c, BUCKET_PINTLE, slice_str(ROW_INSTALLED), slice_of(installed, 16), ec)
                    : e;
 }
@@ -162,7 +207,8 @@ static enum err copy_file(struct copier *c, const struct bolt_source *src, struc
  * ---------------------------------------------------------------------------------------------- */
 
 static enum err build(struct staged *s, const struct engine_config *cfg,
-                      const struct bolt_source *src, struct err_ctx *ec)
+                      const struct bolt_source *src, const struct snapshot_origin *origin,
+                      struct err_ctx *ec)
 {
     struct backend *b = NULL;
     enum err e = s->place.stage(&s->place, &b, ec);
@@ -170,7 +216,7 @@ static enum err build(struct staged *s, const struct engine_config *cfg,
         return e;
     }
     s->home = home_create(b);
-    struct copier c = {.to = b};
+    struct copier c = {.to = b, .origin = origin};
     e = copy_file(&c, src, ec);
     if (e != OK) {
         return e;
@@ -187,9 +233,16 @@ static enum err build(struct staged *s, const struct engine_config *cfg,
 enum err engine_stage(const struct engine_config *cfg, const struct store_place *place,
                       const struct bolt_source *src, struct staged **out, struct err_ctx *ec)
 {
+    return engine_stage_of(cfg, place, src, NULL, out, ec);
+}
+
+enum err engine_stage_of(const struct engine_config *cfg, const struct store_place *place,
+                         const struct bolt_source *src, const struct snapshot_origin *origin,
+                         struct staged **out, struct err_ctx *ec)
+{
     struct staged *s = xcalloc(1, sizeof(*s));
     s->place = *place;
-    enum err e = build(s, cfg, src, ec);
+    enum err e = build(s, cfg, src, origin, ec);
     if (e != OK) {
         staged_discard(&s);
         return err_wrap(ec, e, "stage a snapshot");

@@ -39,6 +39,15 @@ struct staged; /* opaque: a store that is built and not yet in use, and an engin
  * backend is not looked at. Gauges in cfg->metrics are left alone until adopt. Errors: ERR_CORRUPT, with the reason; ERR_IO, ERR_NO_DISK. */
 MUST_CHECK enum err engine_stage(const struct engine_config *cfg, const struct store_place *place, const struct bolt_source *src, struct staged **out,
                                  struct err_ctx *ec);
+/* What the message says that came with a file. */
+struct snapshot_origin {
+    uint64_t index, term;
+    struct engine_conf conf;
+};
+/* As engine_stage, for a file that may be of an older etcd: before 3.5 it names neither term nor configuration, and its index may be behind by entries that
+ * changed nothing. The staged state is then of `origin` in all three. ERR_CORRUPT also when the file is ahead of it. */
+MUST_CHECK enum err engine_stage_of(const struct engine_config *cfg, const struct store_place *place, const struct bolt_source *src,
+                                    const struct snapshot_origin *origin, struct staged **out, struct err_ctx *ec);
 uint64_t staged_index(const struct staged *s); /* applied */
 uint64_t staged_term(const struct staged *s);
 void staged_discard(struct staged **s); /* also after an install that failed */

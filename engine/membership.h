@@ -50,6 +50,7 @@ void conf_leave_joint(struct conf_state *c);
 void conf_encode(const struct conf_state *c, struct bytes *out);
 MUST_CHECK enum err conf_decode(struct slice json, struct conf_state *out);
 void conf_tell(const struct conf_state *c, struct engine_conf *out);
+void conf_take(struct conf_state *c, const struct engine_conf *in); /* c is empty */
 
 /* --- membership_json.c: the little JSON that these rows need --- */
 

@@ -93,6 +93,22 @@ void conf_leave_joint(struct conf_state *c)
     c->auto_leave = false;
 }
 
+static void add_all(struct id_list *l, const uint64_t *ids, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        add(l, ids[i]);
+    }
+}
+
+void conf_take(struct conf_state *c, const struct engine_conf *in)
+{
+    add_all(&c->voters, in->voters, in->n_voters);
+    add_all(&c->learners, in->learners, in->n_learners);
+    add_all(&c->voters_outgoing, in->voters_outgoing, in->n_voters_outgoing);
+    add_all(&c->learners_next, in->learners_next, in->n_learners_next);
+    c->auto_leave = in->auto_leave;
+}
+
 static void add_list(struct bytes *out, const char *name, const struct id_list *l)
 {
     if (l->n == 0) {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/wire.h"
 #include "engine/membership.h"
 
 enum { ADD, REMOVE, UPDATE, ADD_LEARNER };
@@ -156,9 +157,14 @@ static void attributes_and_versions(void **state)
     r.downgrade_info_set = &d;
     assert_int_equal(fixture_request(&f, &r).err, OK);
     row_is(&f, BUCKET_CLUSTER, "downgrade", "{\"target-version\":\"3.6.0\",\"enabled\":true}");
+    fixture_reopen(&f);
+    assert_true(engine_downgrade(f.e, version));
+    assert_string_equal(version, "3.6.0");
     d.enabled = false;
     assert_int_equal(fixture_request(&f, &r).err, OK);
     row_is(&f, BUCKET_CLUSTER, "downgrade", "{\"target-version\":\"\",\"enabled\":false}");
+    assert_false(engine_downgrade(f.e, version));
+    assert_string_equal(version, "");
     fixture_reopen(&f);
     engine_cluster_version(f.e, version);
     assert_string_equal(version, "3.7.0");
@@ -167,6 +173,157 @@ static void attributes_and_versions(void **state)
     assert_string_equal(m[0].name, "node \"1\"");
     free(m);
     fixture_deinit(&f);
+}
+
+/* As etcd 3.4 and 3.5 write it: every scalar is there, zero or not. */
+static struct apply_result old_request(struct fixture *f, bool wrapped, const char *method,
+                                       const char *path, const char *value)
+{
+    struct bytes b = {0};
+    struct bytes outer = {0};
+    wire_add_uint(&b, 1, 4711);
+    wire_add_message(&b, 2, slice_str(method));
+    wire_add_message(&b, 3, slice_str(path));
+    wire_add_message(&b, 4, slice_str(value));
+    bytes_add(&b, "\x28\x00\x32\x00\x38\x00\x48\x00\x50\x00\x58\x00\x60\x00\x68\x00\x70\x00\x78\x00"
+                  "\x80\x01\x00", 23);
+    wire_add_message(&outer, 2, bytes_slice(&b));
+    struct apply_result r = fixture_apply(f, 0, bytes_slice(wrapped ? &outer : &b), true);
+    bytes_deinit(&b);
+    bytes_deinit(&outer);
+    return r;
+}
+
+static void old_members_publish(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *method, *path, *value;
+        enum err err;
+    } rows[] = {
+        {"PUT", "/0/members/8E9E05c52164694d/attributes",
+         "{\"name\":\"old\",\"clientURLs\":[\"http://o:2379\"]}", OK},
+        {"PUT", "/0/members/77/attributes", "{\"name\":\"unknown\"}", OK},
+        {"PUT", "/0/members/8e9e05c52164694d/attributes", "{\"name\":", ERR_INVALID},
+        {"PUT", "/0/members/8e9e05c52164694d1/attributes", "{}", ERR_UNSUPPORTED},
+        {"PUT", "/0/members//attributes", "{}", ERR_UNSUPPORTED},
+        {"PUT", "/0/members/8e9e05c52164694g/attributes", "{}", ERR_UNSUPPORTED},
+        {"PUT", "/0/members/8e9e05c52164694d/raftAttributes", "{}", ERR_UNSUPPORTED},
+        {"PUT", "/1/anything", "x", ERR_UNSUPPORTED},
+        {"DELETE", "/0/members/8e9e05c52164694d/attributes", "{}", ERR_UNSUPPORTED},
+        {"SYNC", "", "", ERR_UNSUPPORTED},
+        {"PUT", "/0/version", "3.5", ERR_INVALID},
+        {"PUT", "/0/version", "3.5.0", OK},
+    };
+    for (int wrapped = 0; wrapped < 2; wrapped++) {
+        struct fixture f;
+        fixture_init(&f, ON_MEMORY);
+        assert_int_equal(change(&f, ADD, 0x8e9e05c52164694dull,
+                                "{\"id\":" BIG ",\"peerURLs\":[\"http://a:2380\"]}"),
+                         OK);
+        for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+            struct apply_result r =
+                old_request(&f, wrapped == 1, rows[i].method, rows[i].path, rows[i].value);
+            if (r.err != rows[i].err || r.request_id != 4711) {
+                fail_msg("%s %s: %s", rows[i].method, rows[i].path, err_text(r.err));
+            }
+        }
+        row_is(&f, BUCKET_MEMBERS, "8e9e05c52164694d",
+               "{\"id\":" BIG ",\"peerURLs\":[\"http://a:2380\"],\"name\":\"old\","
+               "\"clientURLs\":[\"http://o:2379\"]}");
+        row_is(&f, BUCKET_CLUSTER, "clusterVersion", "3.5.0");
+        assert_int_equal(engine_revision(f.e), 1);
+        fixture_deinit(&f);
+    }
+}
+
+#define LEARNER(id, url) "{\"id\":" id ",\"peerURLs\":[\"" url "\"],\"isLearner\":true}"
+
+static void learners_are_bounded(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, ON_MEMORY);
+    assert_int_equal(change(&f, ADD, 1, "{\"id\":1,\"peerURLs\":[\"http://a\"]}"), OK);
+    engine_set_max_learners(f.e, 1);
+    assert_int_equal(change(&f, ADD_LEARNER, 2, LEARNER("2", "http://b")), OK);
+    assert_int_equal(change(&f, ADD_LEARNER, 3, LEARNER("3", "http://c")), ERR_TOO_MANY_LEARNERS);
+    /* In etcd's order: what is wrong with the member itself comes first. */
+    assert_int_equal(change(&f, ADD_LEARNER, 2, LEARNER("2", "http://c")), ERR_MEMBER_EXISTS);
+    assert_int_equal(change(&f, ADD_LEARNER, 3, LEARNER("3", "http://a")), ERR_PEER_URL_EXISTS);
+    row_is(&f, BUCKET_MEMBERS, "3", NULL);
+    row_is(&f, BUCKET_META, "confState",
+           "{\"voters\":[1],\"learners\":[2],\"auto_leave\":false}");
+    /* Another place is free once it was promoted. */
+    assert_int_equal(change(&f, ADD, 2, "{\"id\":2,\"peerURLs\":null,\"isPromote\":true}"), OK);
+    assert_int_equal(change(&f, ADD_LEARNER, 3, LEARNER("3", "http://c")), OK);
+    engine_set_max_learners(f.e, 0);
+    assert_int_equal(change(&f, ADD_LEARNER, 4, LEARNER("4", "http://d")), OK);
+    struct engine_conf c;
+    engine_conf(f.e, &c);
+    assert_int_equal(c.n_voters, 2);
+    assert_int_equal(c.n_learners, 2);
+    assert_int_equal(c.learners[1], 4);
+    fixture_deinit(&f);
+}
+
+static void a_change_is_answered_by_its_id(void **state)
+{
+    (void)state;
+    struct fixture f;
+    uint8_t packed[256];
+    Raftpb__ConfChange cc = RAFTPB__CONF_CHANGE__INIT;
+    fixture_init(&f, ON_MEMORY);
+    cc.has_id = 1;
+    cc.id = 99;
+    cc.has_node_id = 1;
+    cc.node_id = 5;
+    cc.has_type = 1;
+    cc.type = RAFTPB__CONF_CHANGE_TYPE__ConfChangeRemoveNode;
+    size_t len = raftpb__conf_change__pack(&cc, packed);
+    struct apply_result r = fixture_apply(&f, 1, slice_of(packed, len), true);
+    assert_int_equal(r.request_id, 99);
+    assert_int_equal(r.err, ERR_MEMBER_NOT_FOUND);
+    fixture_deinit(&f);
+}
+
+static void one_member_starts_anew(void **state)
+{
+    (void)state;
+    static const char *const urls[] = {"http://localhost:2380", NULL};
+    for (uint64_t self = 2; self <= 4; self++) { /* a voter, a learner, one that is not listed */
+        struct fixture f;
+        struct engine_conf c;
+        size_t n;
+        fixture_init(&f, ON_MEMORY);
+        assert_int_equal(change(&f, ADD, 1, "{\"id\":1,\"peerURLs\":[\"http://a\"]}"), OK);
+        assert_int_equal(change(&f, ADD, 2, "{\"id\":2,\"peerURLs\":[\"http://b\"]}"), OK);
+        assert_int_equal(change(&f, ADD_LEARNER, 3, LEARNER("3", "http://c")), OK);
+        fixture_put(&f, "key", "value");
+        fixture_flush(&f);
+        engine_force_new_cluster(f.e, self, urls);
+        for (int round = 0; round < 2; round++) {
+            struct member_info *m = engine_members(f.e, &n);
+            assert_int_equal(n, 1);
+            assert_int_equal(m[0].id, self);
+            assert_false(m[0].is_learner);
+            assert_string_equal(m[0].peer_urls[0], self == 2   ? "http://b"
+                                                   : self == 3 ? "http://c"
+                                                               : urls[0]);
+            free(m);
+            engine_conf(f.e, &c);
+            assert_int_equal(c.n_voters, 1);
+            assert_int_equal(c.voters[0], self);
+            assert_int_equal(c.n_learners, 0);
+            for (uint64_t id = 1; id <= 3; id++) {
+                assert_int_equal(engine_member_removed(f.e, id), id != self);
+            }
+            fixture_flush(&f);
+            fixture_reopen(&f);
+        }
+        row_is(&f, BUCKET_MEMBERS_REMOVED, "1", "removed");
+        fixture_deinit(&f);
+    }
 }
 
 static enum err change_v2(struct fixture *f, int transition, const int *types, const uint64_t *ids,
@@ -267,6 +424,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(members_come_and_go),
         cmocka_unit_test(attributes_and_versions),
+        cmocka_unit_test(old_members_publish),
+        cmocka_unit_test(learners_are_bounded),
+        cmocka_unit_test(a_change_is_answered_by_its_id),
+        cmocka_unit_test(one_member_starts_anew),
         cmocka_unit_test(joint_configurations),
         cmocka_unit_test(json_reader),
     };
