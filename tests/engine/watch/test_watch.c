@@ -357,7 +357,7 @@ static void on_compacted(void *arg, struct watcher *w, int64_t compact_revision)
     struct client *c = arg;
     assert_ptr_equal(c->w, w);
     assert_int_equal(compact_revision, c->f->e->compact);
-    assert_true(c->start < compact_revision);
+    assert_true(c->at_revision < compact_revision || c->start < compact_revision);
     assert_false(c->dead);
     c->dead = true;
     c->f->n_compacted++;
@@ -523,9 +523,31 @@ static struct client *client_on_all(struct fixture *f, size_t at, int64_t start)
  * -------------------------------------------------------------------------------------------------
  */
 
+/* A snapshot with `n` more revisions than the model has: the feed goes on behind them. What was
+ * under way comes late. */
+static void restore(struct fixture *f, unsigned n)
+{
+    int64_t from = f->fed;
+    for (unsigned i = 0; i < n; i++) {
+        model_write(f->e, &f->rng, 3);
+    }
+    f->fed = f->e->live;
+    watch_hub_restored(f->hub, f->e->live);
+    assert_int_equal(watch_hub_revision(f->hub), f->fed);
+    for (int64_t r = from + 1; r <= f->fed && r <= from + 3; r++) {
+        watch_hub_feed(f->hub, event_batch_ref(f->e->batches[r]));
+    }
+    assert_int_equal(watch_hub_revision(f->hub), f->fed);
+}
+
 static void random_step(struct fixture *f)
 {
-    switch (next_random(&f->rng) % 12) {
+    switch (next_random(&f->rng) % 13) {
+    case 12:
+        if (next_random(&f->rng) % 10 == 0) {
+            restore(f, (unsigned)(next_random(&f->rng) % 20));
+        }
+        break;
     case 0:
     case 1:
     case 2:
@@ -764,6 +786,56 @@ static void batches_from_before_the_hub_are_ignored(void **state)
     assert_true(c->n_events >= 3);
 }
 
+static void a_snapshot_is_caught_up_with(void **state)
+{
+    struct fixture *f = *state;
+    struct client *live = client_on_all(f, 0, 0);
+    struct client *later = client_on_all(f, 1, 1000);
+    struct client *slow = client_on_all(f, 2, 0);
+    write_n(f, 5);
+    feed_all(f);
+    slow->refuse = true;
+    write_n(f, 1);
+    feed_all(f);
+    slow->refuse = false;
+    assert_int_equal(live->n_deliveries, 6);
+    restore(f, 0); /* nothing new: nobody is disturbed */
+    assert_true(watcher_synced(f->hub, live->w));
+    restore(f, 40);
+    assert_false(watcher_synced(f->hub, live->w));
+    assert_int_equal(live->n_deliveries, 6);
+    write_n(f, 2); /* the feed goes on before it has caught up */
+    feed_all(f);
+    assert_int_equal(live->n_deliveries, 6);
+    assert_all_arrives(f);
+    assert_true(watcher_synced(f->hub, live->w));
+    assert_int_equal(live->n_deliveries, 7);
+    assert_int_equal(live->n_events, slow->n_events);
+    assert_int_equal(later->n_events, 0);
+    watch_hub_restored(f->hub, 3); /* long known */
+    assert_true(watcher_synced(f->hub, live->w));
+}
+
+static void a_snapshot_that_is_compacted_ends_who_needs_more(void **state)
+{
+    struct fixture *f = *state;
+    struct client *behind = client_on_all(f, 0, 0);
+    write_n(f, 10);
+    feed_all(f);
+    struct client *at_end = NULL;
+    restore(f, 30);
+    f->e->compact = f->e->live;
+    at_end = client_on_all(f, 1, f->e->live);
+    at_end->prev_kv = false;
+    assert_int_equal(behind->n_deliveries, 10);
+    behind->start = 0; /* what it still needs is below */
+    assert_all_arrives(f);
+    assert_true(behind->dead);
+    assert_int_equal(behind->n_deliveries, 10);
+    assert_false(at_end->dead);
+    assert_int_equal(at_end->n_deliveries, 1);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -778,6 +850,8 @@ int main(void)
         TEST(compaction_ends_only_who_needs_the_past),
         TEST(a_damaged_past_holds_back_and_loses_nothing),
         TEST(batches_from_before_the_hub_are_ignored),
+        TEST(a_snapshot_is_caught_up_with),
+        TEST(a_snapshot_that_is_compacted_ends_who_needs_more),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
