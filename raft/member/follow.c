@@ -103,8 +103,12 @@ static void leader_gone(struct member *m, uint64_t id)
     struct raft_ids voters;
     size_t n = follow_voters(m, &voters);
     uint64_t rank = 0;
-    for (size_t i = 0; i < n && voters.id[i] != m->cfg.member_id; i++) {
-        rank += voters.id[i] != id ? 1u : 0u;
+    size_t own = 0;
+    for (; own < n && voters.id[own] != m->cfg.member_id; own++) {
+        rank += voters.id[own] != id ? 1u : 0u;
+    }
+    if (own == n) {
+        return; /* no voter: the others elect */
     }
     log_info(m->cfg.log, "the leader's process is gone; asking for votes", F_HEX("local-member-id", m->cfg.member_id), F_HEX("leader", id));
     m->gone_leader = id;
