@@ -9,6 +9,8 @@
 
 #include "base/wire.h"
 #include "engine/alarm.h"
+#include "engine/auth.h"
+#include "engine/auth_touch.h"
 #include "engine/engine_internal.h"
 #include "engine/membership.h"
 #include "engine/txn.h"
@@ -30,6 +32,7 @@ enum {
 
 struct entry {
     struct engine *e;
+    uint64_t index;
     uint64_t now_ms;
     struct bytes *body; /* NULL: no reply is wanted */
     struct apply_result *out;
@@ -302,10 +305,27 @@ static enum err dispatch(struct entry *x, const Etcdserverpb__InternalRaftReques
         apply_checkpoint(x, r->lease_checkpoint);
     } else if (r->alarm != NULL) {
         x->out->err = alarm_apply(x->e, r->alarm, x->body);
+    } else if (auth_takes(r)) {
+        x->out->err = auth_apply(x->e->auth, r, x->index, &x->e->entry_rows, x->body);
     } else {
-        x->out->err = ERR_UNSUPPORTED; /* of authentication nothing is known yet */
+        x->out->err = ERR_UNSUPPORTED; /* of a newer version */
     }
     return OK;
+}
+
+/* Who may administer comes before the alarms, who may touch these keys behind them, as in etcd. */
+static enum err admit(struct entry *x, const Etcdserverpb__InternalRaftRequest *r,
+                      struct slice data)
+{
+    struct auth *a = x->e->auth;
+    if ((auth_enabled(a) || auth_takes(r)) && !auth_strings_fit(data)) {
+        return ERR_AUTH_MANAGEMENT;
+    }
+    enum err err = auth_gate(a, r);
+    if (err == OK) {
+        err = blocked(x->e, r);
+    }
+    return err == OK ? auth_check_request(a, r, x->e->leases) : err;
 }
 
 /* A request of etcd's v2 API, within ours. The decoder keeps the field it does not know. */
@@ -344,8 +364,14 @@ static enum err apply_request(struct entry *x, struct slice data)
         x->out->err = membership_apply_old(x->e, old, &x->out->request_id);
         return OK;
     }
-    x->out->err = blocked(x->e, r);
-    return x->out->err == OK ? dispatch(x, r) : OK;
+    x->out->err = admit(x, r, data);
+    if (x->out->err != OK) {
+        return OK;
+    }
+    enum err err = dispatch(x, r);
+    ASSERT(!auth_enabled(x->e->auth) ||
+           auth_touched_is_demanded(r, x->e->changes, x->e->n_changes));
+    return err;
 }
 
 static void apply_conf_change(struct entry *x, uint32_t type, struct slice data)
@@ -451,7 +477,11 @@ void engine_apply(struct engine *e, uint64_t index, uint64_t term, uint32_t type
     }
     ASSERT(index == e->mark.index + 1 || e->mark.index == 0);
     struct bytes body = {0};
-    struct entry x = {.e = e, .now_ms = now_ms, .body = want_reply ? &body : NULL, .out = out};
+    struct entry x = {.e = e,
+                      .index = index,
+                      .now_ms = now_ms,
+                      .body = want_reply ? &body : NULL,
+                      .out = out};
     enum err err = OK;
     arena_reset(e->scratch);
     if (type == RAFTPB__ENTRY_TYPE__EntryNormal) {

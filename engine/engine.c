@@ -1,6 +1,7 @@
 /* engine.c - opening and closing, counters, pins. */
 #include <stdlib.h>
 
+#include "engine/auth.h"
 #include "engine/engine_internal.h"
 #include "engine/membership.h"
 
@@ -237,6 +238,7 @@ static struct engine *create(const struct engine_config *cfg, struct home *home)
     e->clock = cfg->clock;
     e->index = index_create();
     e->leases = lease_table_create(cfg->min_lease_ttl_s);
+    e->auth = auth_create();
     e->scratch = arena_create(ENGINE_SCRATCH_FIRST, ENGINE_SCRATCH_MAX);
     atomic_init(&e->revision, 1);
     atomic_init(&e->compact_revision, -1);
@@ -290,6 +292,7 @@ void engine_close(struct engine **ep)
     membership_deinit(e);
     index_destroy(&e->index);
     lease_table_destroy(&e->leases);
+    auth_destroy(&e->auth);
     arena_destroy(&e->scratch);
     ASSERT(atomic_load(&e->n_snapshots) == 0);
     home_unref(&e->home);
@@ -321,6 +324,11 @@ void engine_witness(const struct engine *e, uint64_t *index, uint64_t *term, uin
 struct lease_table *engine_leases(struct engine *e)
 {
     return e->leases;
+}
+
+struct auth *engine_auth(struct engine *e)
+{
+    return e->auth;
 }
 
 size_t engine_pending_bytes(const struct engine *e)

@@ -104,6 +104,9 @@ bool engine_step(struct engine *e);
 /* --- leases [member] --------------------------------------------------------------------------------- */
 struct lease_table *engine_leases(struct engine *e);
 
+/* --- users and roles [any], see engine/auth.h ----------------------------------------------------------- */
+struct auth *engine_auth(struct engine *e); /* the same as long as the engine lives, also after engine_adopt */
+
 /* --- storing [store] ---------------------------------------------------------------------------------- */
 
 /* Something waits to be written: bytes of it, and since when by the caller's clock nothing is known: the store thread keeps that itself. [any] */

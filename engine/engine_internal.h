@@ -141,6 +141,7 @@ struct engine {
     char downgrade_target[ENGINE_VERSION_BYTES];
 
     /* Any thread. */
+    struct auth *auth; /* owned; the same for the engine's life, with a lock of its own */
     struct pins pins;
     struct hashes hashes;
     _Atomic int64_t revision;

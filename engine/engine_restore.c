@@ -7,6 +7,7 @@
  */
 #include "base/wire.h"
 #include "engine/alarm.h"
+#include "engine/auth.h"
 #include "engine/engine_internal.h"
 #include "engine/membership.h"
 
@@ -155,6 +156,9 @@ static enum err restore_row(struct engine *e, enum bucket b, struct slice key, s
     if (b == BUCKET_ALARM) {
         return alarm_restore(e, key);
     }
+    if (b == BUCKET_AUTH || b == BUCKET_AUTH_ROLES || b == BUCKET_AUTH_USERS) {
+        return auth_restore_row(e->auth, b, key, value);
+    }
     if (b == BUCKET_MEMBERS) {
         return membership_restore_member(e, key, value);
     }
@@ -190,7 +194,8 @@ static enum err restore_bucket(struct engine *e, struct backend_read *read, enum
 
 static enum err restore_small(struct engine *e, struct backend_read *read, struct err_ctx *ec)
 {
-    static const enum bucket small[] = {BUCKET_LEASE, BUCKET_ALARM, BUCKET_MEMBERS,
+    static const enum bucket small[] = {BUCKET_AUTH,    BUCKET_AUTH_ROLES,      BUCKET_AUTH_USERS,
+                                        BUCKET_LEASE,   BUCKET_ALARM,           BUCKET_MEMBERS,
                                         BUCKET_MEMBERS_REMOVED, BUCKET_CLUSTER};
     enum err err = OK;
     for (size_t i = 0; err == OK && i < ARRAY_LEN(small); i++) {

@@ -15,6 +15,7 @@
 
 #include <stdlib.h>
 
+#include "engine/auth.h"
 #include "engine/engine_internal.h"
 #include "engine/membership.h"
 
@@ -342,6 +343,7 @@ void engine_adopt(struct engine *e, struct staged **sp)
     *sp = NULL;
     ASSERT(e->entry_rows.n == 0);
     ASSERT(e->n_changes == 0);
+    auth_replace(e->auth, &old->auth); /* first: nobody whom the new state knows no more shall read it */
     lock_write(e);
     swap_shared(e, old);
     swap_owned(e, old);
