@@ -119,9 +119,15 @@ static bool is_number(ProtobufCType type)
     return type != PROTOBUF_C_TYPE_STRING && type != PROTOBUF_C_TYPE_BYTES && type != PROTOBUF_C_TYPE_MESSAGE;
 }
 
+/* Whether the field's bytes are of the kind that its type has. */
+static bool fits(const ProtobufCFieldDescriptor *f, const struct wire_field *w)
+{
+    return w->type == (is_number(f->type) ? WIRE_VARINT : WIRE_LEN);
+}
+
 static enum err write_value(const ProtobufCFieldDescriptor *f, const struct wire_field *w, unsigned depth, struct bytes *out)
 {
-    if (is_number(f->type) != (w->type == WIRE_VARINT) || (!is_number(f->type) && w->type != WIRE_LEN)) {
+    if (!fits(f, w)) {
         return ERR_INVALID;
     }
     if (is_number(f->type)) {
@@ -206,6 +212,9 @@ static enum err write_field(struct gjson_writer *w, const struct wire_field *fie
         return write_elements(w, f, field, out);
     }
     uint64_t bit = UINT64_C(1) << (f - w->d->fields);
+    if (!fits(f, field)) {
+        return ERR_INVALID;
+    }
     if ((w->seen & bit) != 0) {
         return ERR_INVALID; /* legal on the wire, but our services do not write it and JSON cannot take it back */
     }
