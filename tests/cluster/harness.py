@@ -409,35 +409,41 @@ class Cluster:
         found = self.json("member", "list", endpoints=self.voters())["members"]
         return {m.get("name") or m["peerURLs"][0] for m in found if m.get("isLearner")}
 
-    def retried(self, *words, seconds=30):
-        """etcdctl until it succeeds, as a person would whom the cluster tells to wait."""
-        last = []
+    def retried(self, *words, seconds=30, enough=None):
+        """etcdctl until it succeeds, as a person would whom the cluster tells to wait. `enough`: an answer that says, after an attempt
+        of unknown fate, that it had succeeded."""
+        said = []
 
         def once():
             done = self.ctl(*words, endpoints=self.voters(), check=False)
-            last[:] = [done.stdout + done.stderr]
-            return done if done.returncode == 0 else None
+            if done.returncode == 0 or (enough and said and enough in done.stderr):
+                return done
+            text = done.stderr.strip().splitlines()[-1] if done.stderr.strip() else done.stdout
+            if text not in said:
+                said.append(text)
+            return None
         try:
             return wait_for("etcdctl " + " ".join(words), once, seconds, 0.2)
         except Failure as failure:
-            raise Failure("%s; last: %s" % (failure, "".join(last))) from None
+            raise Failure("%s; said: %s" % (failure, "; ".join(said))) from None
 
     def remove(self, member):
         """`member remove`; the process is left as it is."""
         ids = self.member_ids()
-        self.retried("member", "remove", "%x" % ids[member.name])
         self.members = [m for m in self.members if m is not member]
+        self.retried("member", "remove", "%x" % ids[member.name], enough="member not found")
 
     def add(self, member, learner=False, program=None):
         """`member add` and a start with an empty directory, as etcd's documents say."""
         member.close()
         shutil.rmtree(member.directory, ignore_errors=True)
         words = ["member", "add", member.name, "--peer-urls=" + member.peer_url] + (["--learner"] if learner else [])
-        done = self.retried(*words)
+        done = self.retried(*words, enough="Peer URLs already exists")
         printed = re.search(r'ETCD_INITIAL_CLUSTER="([^"]*)"', done.stdout)
-        if printed is None or 'ETCD_INITIAL_CLUSTER_STATE="existing"' not in done.stdout:
+        if done.returncode == 0 and (printed is None or 'ETCD_INITIAL_CLUSTER_STATE="existing"' not in done.stdout):
             raise Failure("member add printed: " + done.stdout)
-        member.initial = (printed.group(1), "existing")
+        words = printed.group(1) if printed else ",".join("%s=%s" % (m.name, m.peer_url) for m in self.members + [member])
+        member.initial = (words, "existing")
         member.program = program or member.program
         member.learner = learner
         self.members = self.members + [member]

@@ -111,7 +111,12 @@ class Mixed(unittest.TestCase):
         program = {"etcd": other, "pintle": PINTLE}
         # The newer etcd has no such flag and this as its default.
         flags = ["--snapshot-count=10000"] if version == "3.4" else []
-        cluster = self.cluster([program[source]] * 3, most=4, flags=flags)
+        # A cluster founded without an etcd is of a version that an older etcd must not join.
+        founders = [program[source]] * 3 if source == "etcd" else [other, PINTLE, PINTLE]
+        cluster = self.cluster(founders, most=4, flags=flags)
+        if cluster.leader().program != program[source]:
+            cluster.move_leader([m for m in cluster.members if m.program == program[source]][0])
+            wait_for("the new leader", lambda: cluster.leader().program == program[source])
         load = harness.subprocess.run(
             [os.path.join(harness.BINARY_DIR, "bin", "pintle-bench"), "load", "--endpoint", cluster.leader().endpoint,
              "--requests", "30000", "--keys", "2000", "--value-bytes", "32", "--depth", "128"],
