@@ -14,6 +14,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/wire.h"
+#include "engine/auth.h"
 #include "engine/lease.h"
 
 #define VERSION_UNDECIDED "3.0.0" /* what etcd begins with when not every member can be asked */
@@ -47,6 +48,11 @@ static void propose_request(struct member *m, Etcdserverpb__InternalRaftRequest 
 {
     Etcdserverpb__RequestHeader header = ETCDSERVERPB__REQUEST_HEADER__INIT;
     header.id = member_next_request_id(m);
+    if (auth_enabled(engine_auth(m->engine))) {
+        /* The cluster's own work: an expired lease goes, whoever may write its keys. */
+        header.username = (char *)(uintptr_t) "root";
+        header.auth_revision = auth_revision(engine_auth(m->engine));
+    }
     r->header = &header;
     struct buf *data = buf_create(etcdserverpb__internal_raft_request__get_packed_size(r));
     etcdserverpb__internal_raft_request__pack(r, data->data);
