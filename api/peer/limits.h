@@ -6,7 +6,7 @@
 #define API_PEER_LIMITS_H
 
 #define PEER_HANDOVER_MAX 65536u   /* messages on their way from the member loop; more are lost and reported, as with a full stream */
-#define PEER_STRANGERS_MAX 32u     /* senders in no configuration yet; more are not remembered and ask again */
+#define PEER_STRANGERS_MAX 32u     /* senders in no configuration yet; the oldest is forgotten */
 #define PEER_QUEUED_BYTES (4u << 20) /* encoded for one stream and not yet taken by the kernel; above it, messages stay in the link */
 #define PEER_REFUSAL_BYTES 512u    /* of another member's refusal; the rest is not looked at */
 #define PEER_REASON_BYTES 512u     /* of a failure's text, with its NUL, as ERR_TEXT_MAX; longer text is cut */
@@ -15,6 +15,8 @@
 #define PEER_ACTIVE_MAX 256u       /* members whose activity is told; RAFT_MEMBERS_MAX is less */
 
 #define SNAPSHOT_PIECE_BYTES (512u * 1024u) /* read or written by one visit to a worker */
+#define SNAPSHOT_SIGN_MS 10000u /* between two signs of life while the store is walked, or the other side checks what it got; and ... */
+#define SNAPSHOT_SIGNS_MAX 180u /* ... so many of them (half an hour); after that the link gives up as it does on silence */
 #define SPOOL_PENDING_BYTES (2u * SNAPSHOT_PIECE_BYTES) /* received, not yet written; above it, the sender waits */
 
 #define ASKS_MAX 1024u            /* questions under way; more fail with ERR_LIMIT */
@@ -23,5 +25,6 @@
 #define STOP_GRACE_MS 300u        /* for answers that are on their way when the transport stops */
 #define NET_KEEPALIVE_S 30L       /* TCP's probes on idle connections, as etcd */
 #define NET_IDLE_CONNECTIONS 64L  /* kept for posts; the oldest goes */
+#define NET_NAMES_S 5L            /* a name's address is asked for again; members move */
 
 #endif

@@ -30,6 +30,8 @@ struct snapshot_send {
     bool started; /* the post is under way */
     bool moved;   /* bytes went out that the link has not heard of */
     bool starved; /* libcurl waits for `back` */
+    struct loop_timer sign;
+    unsigned n_signs;
     struct bytes front;
     size_t front_at;
     struct bytes refusal;
@@ -66,6 +68,7 @@ static void let_go(struct snapshot_send *s)
     }
     peer_conn_remove(&s->conn);
     net_cancel(&s->call);
+    loop_timer_clear(s->t->cfg.loop, &s->sign);
     s->closed = true;
 }
 
@@ -269,6 +272,20 @@ static void work_start(struct snapshot_send *s)
     ASSERT(rc == 0); /* fails only without a function */
 }
 
+/* The link gives up what does not move. Walking a large store takes long, and so does the other side's check; both are no silence. */
+static void on_sign(struct loop *l, struct loop_timer *timer)
+{
+    struct snapshot_send *s = CONTAINER_OF(timer, struct snapshot_send, sign);
+    bool sent = !s->away && s->started && s->unread == 0 && s->back.len == 0 && s->front_at == s->front.len;
+    if (++s->n_signs < SNAPSHOT_SIGNS_MAX) {
+        loop_timer_set(l, &s->sign, loop_now_ms(l) + SNAPSHOT_SIGN_MS);
+    }
+    if (!s->started || sent) {
+        struct link_event ev = {.kind = LINK_EV_PROGRESS, .conn = s->conn.id};
+        peer_step(s->conn.peer, &ev);
+    }
+}
+
 /* --- the flush before ------------------------------------------------------------------------------------------- */
 
 static void flush_run(struct loop *l, struct loop_item *item)
@@ -308,6 +325,8 @@ void send_snapshot_start(struct peer *p, const struct link_action *a)
         gauge_add(p->metrics.sending, 1);
     }
     s->item.run = flush_run;
+    s->sign.fire = on_sign;
+    loop_timer_set(p->t->cfg.loop, &s->sign, loop_now_ms(p->t->cfg.loop) + SNAPSHOT_SIGN_MS);
     s->op = (struct member_op){.kind = MEMBER_FLUSH, .done = on_flushed};
     s->away = true;
     transport_busy(s->t, 1);

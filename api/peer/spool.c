@@ -101,6 +101,9 @@ static enum err read_at(void *arg, uint64_t offset, uint8_t *dst, size_t n, stru
 {
     struct spool *s = arg;
     size_t got = 0;
+    if (atomic_load_explicit(&s->t->closed, memory_order_acquire)) {
+        return err_set(ec, ERR_STOPPED, "stopping"); /* checking a large one takes long */
+    }
     enum err e = s->file->ops->pread(s->file, dst, n, offset, &got, ec);
     if (e == OK && got < n) {
         e = err_set(ec, ERR_CORRUPT, "file ends at byte %" PRIu64, offset + got);

@@ -253,15 +253,24 @@ static void table_members_changed(void *arg)
     }
 }
 
+static void make_room_for_stranger(struct peer_transport *t)
+{
+    size_t n = 0;
+    struct peer *oldest = NULL;
+    for (struct peer *p = t->peers; p != NULL; p = p->next) {
+        n += p->stranger ? 1u : 0u;
+        oldest = p->stranger ? p : oldest; /* new ones stand in front */
+    }
+    if (n >= PEER_STRANGERS_MAX) {
+        remove_peer(t, oldest);
+    }
+}
+
 /* Cut the header into addresses and remember the sender. */
 void transport_learn(struct peer_transport *t, uint64_t id, const char *text)
 {
-    size_t n_strangers = 0;
-    for (const struct peer *p = t->peers; p != NULL; p = p->next) {
-        n_strangers += p->stranger ? 1u : 0u;
-    }
-    if (t->stopping || id == RAFT_NONE || id == t->identity.member || peer_find(t, id) != NULL || n_strangers >= PEER_STRANGERS_MAX ||
-        strlen(text) > PEER_URLS_HEADER_MAX || engine_member_removed(member_engine(t->member), id)) {
+    if (t->stopping || id == RAFT_NONE || id == t->identity.member || peer_find(t, id) != NULL || strlen(text) > PEER_URLS_HEADER_MAX ||
+        engine_member_removed(member_engine(t->member), id)) {
         return;
     }
     char *copy = xstrdup(text);
@@ -273,6 +282,7 @@ void transport_learn(struct peer_transport *t, uint64_t id, const char *text)
     }
     urls[n] = NULL;
     if (n > 0) {
+        make_room_for_stranger(t);
         add_peer(t, id, urls, true);
     }
     free(copy);
