@@ -29,8 +29,15 @@ void auth_unlock(struct auth *a)
 struct auth *auth_create(void)
 {
     struct auth *a = xcalloc(1, sizeof(*a));
-    int rc = pthread_rwlock_init(&a->lock, NULL);
+    pthread_rwlockattr_t attr;
+    int rc = pthread_rwlockattr_init(&attr);
     ASSERT(rc == 0);
+    /* The member loop must not wait for ever behind readers that come one after the other. */
+    rc = pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    ASSERT(rc == 0);
+    rc = pthread_rwlock_init(&a->lock, &attr);
+    ASSERT(rc == 0);
+    pthread_rwlockattr_destroy(&attr);
     a->generation = 1;
     atomic_init(&a->enabled, false);
     atomic_init(&a->revision, 1); /* etcd's first start makes it 1 too */
