@@ -169,3 +169,24 @@ void *kv_main(void *arg)
     }
     return NULL;
 }
+
+void reader_init(struct kv_client *c, const struct shared *shared, uint32_t endpoint)
+{
+    *c = (struct kv_client){.number = READERS_FROM + endpoint};
+    session_init(&c->session, shared, endpoint, true, shared->seed * 7919u + endpoint);
+    c->session.call_ms = READER_CALL_MS;
+}
+
+void *reader_main(void *arg)
+{
+    struct kv_client *c = arg;
+    const struct shared *shared = c->session.shared;
+    int64_t rev;
+    while (!atomic_load(&shared->stop)) {
+        uint64_t r = next_random(&c->session.random);
+        enum op_kind kind = r % 4 == 0 ? OP_STALE : OP_READ;
+        (void)attempt(c, kind, (uint32_t)(r >> 8) % shared->n_keys, 0, &rev);
+        sleep_ns(READER_PERIOD_NS);
+    }
+    return NULL;
+}

@@ -4,12 +4,12 @@
  *            [--rate N] [--leases N] [--seconds N] [--value-bytes N] [--no-watch]
  *            [--leaving N]...
  *
- * Each endpoint gets one watcher; it need not be up yet, and the N-th may be --leaving for good.
- * "started" is printed when the first write was acknowledged. When standard input ends, or after
- * --seconds, the clients end, a last write marks the end, watchers run up to it, every key is read
- * once more through every endpoint, and keys on leases must go. One line of counts follows;
- * watchers that did not reach the end are named. Exit code 0 when the last write and the last reads
- * succeeded.
+ * Each endpoint gets one watcher and one reader that stay with it; it need not be up yet, and the
+ * N-th may be --leaving for good. "started" is printed when the first write was acknowledged. When
+ * standard input ends, or after --seconds, the clients end, a last write marks the end, watchers
+ * run up to it, every key is read once more through every endpoint, and keys on leases must go. One
+ * line of counts follows; watchers that did not reach the end are named. Exit code 0 when the last
+ * write and the last reads succeeded.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -28,6 +28,8 @@ struct run {
     struct shared shared;
     struct kv_client clients[CLIENTS_MAX];
     struct kv_client last; /* does the first write, the last one and the last reads */
+    struct kv_client readers[ENDPOINTS_MAX];
+    unsigned n_readers;
     struct watcher watchers[ENDPOINTS_MAX];
     unsigned n_watchers;
     struct lease_user leases[CLIENTS_MAX];
@@ -112,6 +114,7 @@ static bool parse(int argc, char **argv, struct run *r)
             return false;
         }
     }
+    r->n_readers = s->n_endpoints;
     r->n_watchers = no_watch ? 0 : s->n_endpoints;
     return optind == argc && s->n_endpoints > 0 && r->out != NULL;
 }
@@ -138,17 +141,25 @@ static void start(pthread_t *thread, void *(*run)(void *), void *arg)
     ASSERT(pthread_create(thread, NULL, run, arg) == 0);
 }
 
+static void write_ops(FILE *f, const struct kv_client *c)
+{
+    for (size_t i = 0; i < c->ops.n; i++) {
+        history_print_op(f, &c->ops.ops[i]);
+    }
+}
+
 static void write_history(struct run *r)
 {
     FILE *f = fopen(r->out, "w");
     ASSERT(f != NULL);
     (void)fprintf(f, "# seed %" PRIu64 "\n", r->shared.seed);
-    for (unsigned i = 0; i <= r->shared.n_clients; i++) {
-        const struct kv_client *c = i < r->shared.n_clients ? &r->clients[i] : &r->last;
-        for (size_t j = 0; j < c->ops.n; j++) {
-            history_print_op(f, &c->ops.ops[j]);
-        }
+    for (unsigned i = 0; i < r->shared.n_clients; i++) {
+        write_ops(f, &r->clients[i]);
     }
+    for (unsigned i = 0; i < r->n_readers; i++) {
+        write_ops(f, &r->readers[i]);
+    }
+    write_ops(f, &r->last);
     for (unsigned i = 0; i < r->n_watchers; i++) {
         history_print_watch(f, &r->watchers[i].run);
         for (size_t j = 0; j < r->watchers[i].n; j++) {
@@ -227,7 +238,7 @@ static bool finish(struct run *r)
 static bool run(struct run *r)
 {
     struct shared *s = &r->shared;
-    pthread_t threads[CLIENTS_MAX * 2 + ENDPOINTS_MAX];
+    pthread_t threads[CLIENTS_MAX * 2 + ENDPOINTS_MAX * 2];
     unsigned n = 0;
     int64_t rev = 0;
     kv_init(&r->last, s, s->n_clients);
@@ -250,6 +261,10 @@ static bool run(struct run *r)
     for (unsigned i = 0; i < s->n_clients; i++) {
         kv_init(&r->clients[i], s, i);
         start(&threads[n++], kv_main, &r->clients[i]);
+    }
+    for (unsigned i = 0; i < r->n_readers; i++) {
+        reader_init(&r->readers[i], s, i);
+        start(&threads[n++], reader_main, &r->readers[i]);
     }
     for (unsigned i = 0; i < r->n_leases; i++) {
         r->leases[i].number = s->n_clients + 1 + i;
@@ -293,6 +308,9 @@ int main(int argc, char **argv)
         kv_deinit(&r->clients[i]);
     }
     kv_deinit(&r->last);
+    for (unsigned i = 0; i < r->n_readers; i++) {
+        kv_deinit(&r->readers[i]);
+    }
     for (unsigned i = 0; i < r->n_watchers; i++) {
         free(r->watchers[i].events);
     }

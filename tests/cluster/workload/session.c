@@ -28,8 +28,11 @@ uint64_t next_random(uint64_t *state)
 void session_init(struct session *s, const struct shared *shared, unsigned endpoint, bool pinned,
                   uint64_t seed)
 {
-    *s = (struct session){
-        .shared = shared, .at = endpoint % shared->n_endpoints, .pinned = pinned, .random = seed};
+    *s = (struct session){.shared = shared,
+                          .at = endpoint % shared->n_endpoints,
+                          .pinned = pinned,
+                          .call_ms = CALL_MS,
+                          .random = seed};
 }
 
 void session_deinit(struct session *s)
@@ -110,7 +113,7 @@ enum outcome session_call(struct session *s, const char *path, struct slice requ
         return NOT_SENT;
     }
     struct client_status status = {0};
-    if (client_call(s->client, path, request, CALL_MS, &status, reply) != OK) {
+    if (client_call(s->client, path, request, s->call_ms, &status, reply) != OK) {
         s->n_not_sent++;
         session_drop(s);
         return NOT_SENT;

@@ -25,8 +25,11 @@
 #define CALL_MS 2000u     /* for one attempt; etcd's own limit of seven seconds is too dear here */
 #define REQUEST_MS 15000u /* for all attempts of one request; over: the request failed */
 #define CONNECT_MS 500u
-#define PAUSE_MS 10u  /* between attempts */
-#define END_MS 60000u /* for the last write, and for watchers to reach it */
+#define READER_CALL_MS 300u
+#define READER_PERIOD_NS (25u * 1000000u)
+#define READERS_FROM 1000u /* their client numbers */
+#define PAUSE_MS 10u       /* between attempts */
+#define END_MS 60000u      /* for the last write, and for watchers to reach it */
 #define LEASE_TTL_S 3
 #define SENTINEL_KEY 999999u
 #define LEASE_KEYS 1000000u /* check.h says the same; leases number their keys from here */
@@ -58,6 +61,7 @@ struct session {
     const struct shared *shared;
     unsigned at; /* endpoint */
     bool pinned; /* stays with that endpoint */
+    uint32_t call_ms;
     struct client *client;
     uint64_t random;
     uint64_t n_not_sent; /* attempts */
@@ -131,6 +135,10 @@ struct kv_client {
 };
 void kv_init(struct kv_client *c, const struct shared *shared, uint32_t number);
 void *kv_main(void *arg);
+/* Reads through one endpoint, whatever its state: a member that is cut off must not serve what is
+ * old as if it were new. */
+void reader_init(struct kv_client *c, const struct shared *shared, uint32_t endpoint);
+void *reader_main(void *arg);
 /* Repeat the operation until an attempt is answered, or refused, or `limit_ms` is over. */
 bool kv_request(struct kv_client *c, enum op_kind kind, uint32_t key, uint32_t key2,
                 uint64_t limit_ms, int64_t *rev);
