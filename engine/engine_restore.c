@@ -140,7 +140,7 @@ static enum err restore_lease(struct engine *e, struct slice key, struct slice v
             remaining = (int64_t)f.value;
         }
     }
-    if (err != ERR_END || key.len != 8 || (int64_t)be64_get(key.data) != id ||
+    if (err != ERR_END || id == 0 || key.len != 8 || (int64_t)be64_get(key.data) != id ||
         lease_exists(e->leases, id)) {
         return ERR_CORRUPT;
     }

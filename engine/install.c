@@ -55,6 +55,11 @@ static enum err put(struct copier *c, enum bucket b, struct slice key, struct sl
         }
     }
     if (b == BUCKET_KEY) {
+        struct rev rev;
+        bool tombstone;
+        if (record_key_decode(key, &rev, &tombstone) != OK) {
+            return err_set(ec, ERR_CORRUPT, "a key of %zu bytes that is no revision", key.len);
+        }
         record_sum_encode(sum, key, value);
         behind = slice_of(sum, sizeof(sum));
     }
