@@ -15,10 +15,18 @@ PINTLE = os.path.join(BINARY_DIR, "bin", "pintle")
 START_SECONDS = 60
 
 
+ports_given = set()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """One that nobody has now, and that was not given to another member that has yet to start."""
+    while True:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        if port not in ports_given:
+            ports_given.add(port)
+            return port
 
 
 class Server:

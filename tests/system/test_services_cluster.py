@@ -10,7 +10,9 @@ import urllib.request
 
 import grpc
 
+import oracle_server
 import test_bootstrap
+from harness import etcdctl
 from wire import field, fields
 
 ELECTION_SECONDS = 0.5
@@ -50,18 +52,9 @@ class Stream:
         return self.replies.get(timeout=timeout)
 
 
-class ClusterCase(test_bootstrap.Case):
-    size = 3
-    more = []
-
-    def setUp(self):
-        super().setUp()
-        self.members = self.cluster(self.size, more=FAST + self.more)
-        self.led = self.leader(self.members)
-        self.followers = [m for m in self.members if m is not self.led]
-
+class Case(test_bootstrap.Case):
     def channel(self, m):
-        c = grpc.insecure_channel(f"127.0.0.1:{m.server.port}")
+        c = grpc.insecure_channel(f"127.0.0.1:{m.server.port}", options=[("grpc.max_receive_message_length", -1)])
         self.addCleanup(c.close)
         return c
 
@@ -88,6 +81,21 @@ class ClusterCase(test_bootstrap.Case):
 
     def id_of(self, m):
         return fields(self.call(m, STATUS)[1][0])[2][0] & (1 << 64) - 1
+
+
+class ClusterCase(Case):
+    more = []
+
+    def setUp(self):
+        super().setUp()
+        self.members = self.cluster(3, more=FAST + self.more)
+        self.led = self.leader(self.members)
+        self.followers = [m for m in self.members if m is not self.led]
+
+    def tearDown(self):
+        """Calls that waited and streams that stayed open are no reason to stop badly."""
+        alive = [m for m in self.members if m.server.process.poll() is None]
+        self.stop_all(alive)
 
 
 class Leases(ClusterCase):
@@ -298,9 +306,9 @@ class Restored(ClusterCase):
         start = fields(s.get()[1][0])[3][0]
         sleeper.server.process.send_signal(signal.SIGSTOP)
         put = self.channel(self.led).unary_unary(PUT)
-        n = 1500
+        n, value = 600, "v" * 50000  # far more than the sockets hold between the leader and the sleeper
         for calls in range(0, n, 100):
-            for f in [put.future(field(1, "k") + field(2, str(calls + i))) for i in range(100)]:
+            for f in [put.future(field(1, "k") + field(2, value)) for i in range(100)]:
                 f.result(timeout=30)
         # The log's beginning goes with the store's commits, of which there is one a second.
         until = time.monotonic() + 4
@@ -319,6 +327,58 @@ class Restored(ClusterCase):
         self.assertTrue(self.lines(sleeper, "applied snapshot"), "it came back without a snapshot")
         self.call(self.led, PUT, field(1, "k") + field(2, "after"))
         self.assertEqual(fields(fields(s.get()[11][0])[2][0])[3][0], end + 1)
+
+
+class Mixed(Case):
+    """What members ask each other works between Pintle and etcd, both ways."""
+
+    def test_with_etcd_3_4(self):
+        self.leases_and_promotion("3.4")
+
+    def test_with_etcd_3_7(self):
+        self.leases_and_promotion("3.7")
+
+    def leases_and_promotion(self, version):
+        program = oracle_server.programs().get(version)
+        if program is None:
+            self.skipTest(f"no etcd {version} here")
+        # Founded by etcd, so that its version is agreed on before anybody else writes to the log.
+        members = [self.member(f"m{i}") for i in range(3)]
+        oracle = oracle_server.Etcd(program)
+        self.addCleanup(oracle.close)
+        oracle.command = lambda: [program, "--data-dir", os.path.join(oracle.data_dir, "m"), "--listen-client-urls", oracle.endpoint,
+                                  "--advertise-client-urls", oracle.endpoint, "--logger", "zap",
+                                  *members[0].flags(f"m0={members[0].peer}", more=FAST)]
+        members[0].server = oracle
+        oracle.start()
+        for m in members[1:]:
+            self.join(m, members[0], more=FAST)
+        ids = self.ids(members[1])
+        for led in (members[0], members[1]):
+            self.until("the wanted leader", lambda: self.moved(members, led, ids[led.name]))
+            asker = members[2] if led is members[0] else members[0]
+            lease = self.call( asker, LEASE_GRANT, field(1, 60))[2][0]
+            self.call( asker, PUT, field(1, "k") + field(2, "v") + field(3, lease))
+            s = Stream(self.channel( asker), KEEP_ALIVE)
+            for i in (lease, 4711, lease):
+                s.send(field(1, i))
+            for ttl in ([60], None, [60]):
+                got = s.get()
+                self.assertIsInstance(got, dict, got)
+                self.assertEqual(got.get(3), ttl)
+            got = self.call( asker, TIME_TO_LIVE, field(1, lease) + field(2, 1))
+            self.assertEqual((got[4], got[5]), ([60], [b"k"]))
+            self.assertEqual(self.call( asker, TIME_TO_LIVE, field(1, 4711))[3], [-1])
+            self.assertEqual(self.error( asker, CLUSTER + "Promote", field(1, ids["m2"])),
+                             ("FAILED_PRECONDITION", "etcdserver: can only promote a learner member"))
+            self.assertEqual(self.error( asker, CLUSTER + "Promote", field(1, 4711)), ("NOT_FOUND", "etcdserver: member not found"))
+
+    def moved(self, members, to, target):
+        for m in members:
+            r = etcdctl(m.server, "move-leader", f"{target:x}")
+            if r.code == 0 or "bad leader" in r.err:
+                break
+        return self.leader(members) is to
 
 
 if __name__ == "__main__":
