@@ -301,6 +301,50 @@ static void test_the_standards_example(void **state)
     bytes_deinit(&secret);
 }
 
+/* Made by golang-jwt 5.2, which etcd uses; without an end. */
+static const struct {
+    const char *method, *public, *token;
+} from_go[] = {
+    {"ES256",
+     "-----BEGIN PUBLIC KEY-----\n"
+     "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEJQ9uMYLMF8/zZ47PoXWrvlbLkwE3\n"
+     "fmGrpTtmg9lgYLjQ9XGYHT6VDjzxiGvao5jCL/oYMl4QN1iL56pIIPNFeg==\n"
+     "-----END PUBLIC KEY-----\n",
+     "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9.eyJyZXZpc2lvbiI6NDIsInVzZXJuYW1lIjoiYW5uIn0.aBc0NXqpU"
+     "DAW0eyvSz5rsm2Zx6sMljO2AdknPekiCjbk1LN4_kUw31Xpp3cbGmP-XBUzuPS85CznQ6sTVLkjYA"},
+    {"EdDSA",
+     "-----BEGIN PUBLIC KEY-----\n"
+     "MCowBQYDK2VwAyEAr4pMmw9yn1QYv1b5JK85i/nKOcxvlMAM11FyhABee0E=\n"
+     "-----END PUBLIC KEY-----\n",
+     "eyJhbGciOiJFZERTQSIsInR5cCI6IkpXVCJ9.eyJyZXZpc2lvbiI6NDIsInVzZXJuYW1lIjoiYW5uIn0.htE9o-eZX"
+     "uUnrCR3BYQX_Xlq3-POnIqSjR0MfsLoEMJeUyFM-mNCWsJamaBZOzyMvPLhDr8aW1e_nZLzSDpZBQ"},
+    {"PS256",
+     "-----BEGIN PUBLIC KEY-----\n"
+     "MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAx6GmpZOp33vuaMlII1x6\n"
+     "579IUkv6g8gSNZCV9bgbdTcsM36ev+myl9rtQShbHFnqjs4thhnUKYF7jtbiOknu\n"
+     "BzPS02hZLgmu15wH5TNBVmxkQm2l3asIstTi1a6ONAv78GAt4CLQTHx2rQdWbe2v\n"
+     "bgIhgQbDWae9kx6MP/zq+Q0H2rNV82HpeSR4ML9JubmC88ueNYF84+JQ03ChqDa2\n"
+     "x5GTA8Xg+m37FxvH/YtVe9w6p78k0KcX5U5D/fiOn+vTvA5BUSNRs0qr4BPXbaN1\n"
+     "ckMxeoUY/EVEi+h5sR8B1sMfpYglNivHcBEXmDGNkVhN1gjFznxN0Rqt+8L1Kq5M\n"
+     "MwIDAQAB\n"
+     "-----END PUBLIC KEY-----\n",
+     "eyJhbGciOiJQUzI1NiIsInR5cCI6IkpXVCJ9.eyJyZXZpc2lvbiI6NDIsInVzZXJuYW1lIjoiYW5uIn0.F-1TZ6ylZ"
+     "zKRZq7nwdByngOnJE8hIQbFTiDvq8ExlzNEvU_hIGBOWKcc8jNKkGQhGEwMTfvgy-2w0Q0CgPKM2BLjMSVxLVa0N_v"
+     "dLt9Q9n6ID9vLM-l9pjsiY9XiRbgZ4OZ-RJJcgok9CVmNLKlHwbSlJXK7Fynq_M7Fl4bFWsKPuCyKvobwqOqhYxbTx"
+     "5JQ2xBy3d3C-sjqspef41kOFqAD_uCsSRrJT7faff1vawlM98HRuQLm8Kxgef3jnpwkYcCxyo63rBDk3YYf8YLwuY9"
+     "POvv33lw94EQZ84tmLHQIoBxNDISmyEkC6hJgw5POAE9lgaYAbRnWwONiGmoqrQ"},
+};
+
+static void test_tokens_that_go_made(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(from_go); i++) {
+        struct jwt *j = create(from_go[i].method, slice_str(from_go[i].public), (struct slice){0});
+        assert_int_equal(verify(j, slice_str(from_go[i].token)), OK);
+        jwt_destroy(&j);
+    }
+}
+
 static void test_keys(void **state)
 {
     (void)state;
@@ -344,8 +388,11 @@ static void test_keys(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_methods), cmocka_unit_test(test_confusion),
-        cmocka_unit_test(test_claims),  cmocka_unit_test(test_the_standards_example),
+        cmocka_unit_test(test_methods),
+        cmocka_unit_test(test_confusion),
+        cmocka_unit_test(test_claims),
+        cmocka_unit_test(test_the_standards_example),
+        cmocka_unit_test(test_tokens_that_go_made),
         cmocka_unit_test(test_keys),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
