@@ -335,7 +335,7 @@ class Joining(Case):
         self.stop_all(members + [m])
 
     def test_refusals(self):
-        members = self.cluster(1)
+        members = self.cluster(1, more=["--max-learners=2"])
         m = self.member("m1")
         m.server.flags = m.flags(f"m0={members[0].peer},m1={m.peer}", "existing")
         self.assertRegex(self.refused(m), r"^error validating peerURLs \{ClusterID:[0-9a-f]+ Members:\[&\{ID:[0-9a-f]+ RaftAttributes:\{PeerURLs:\["
@@ -346,7 +346,9 @@ class Joining(Case):
                          r'last resolver error \(resolved urls: ".*" != ".*"\)$')
         added = [x for x in self.json(members[0], "member", "list")["members"] if "name" not in x][0]
         m.peer = added["peerURLs"][0]
-        m.server.flags = m.flags(f"m0={members[0].peer},m1={m.peer}", "existing", more=["--max-learners=0"])
+        another = f"http://127.0.0.1:{free_port()}"
+        self.until("another learner", lambda: etcdctl(members[0].server, "member", "add", "m2", "--peer-urls", another, "--learner").code == 0)
+        m.server.flags = m.flags(f"m0={members[0].peer},m1={m.peer},m2={another}", "existing")
         self.assertEqual(self.refused(m), "membership: too many learner members in cluster")
         self.assertEqual(glob.glob(m.server.data_dir + "/member/wal/*.seg"), [])
         self.stop_all(members)

@@ -134,6 +134,13 @@ static enum err check(struct config *c, struct err_ctx *ec)
     return e;
 }
 
+/* Of a flag that had another name before etcd 3.6: whichever was set. */
+static const struct flag_value *new_or_old(struct flag_set *f, const char *name, const char *old)
+{
+    const struct flag_value *v = flag_get(f, old);
+    return v->given || v->from_env ? v : flag_get(f, name);
+}
+
 /* --- filling ------------------------------------------------------------------------------------------------------ */
 
 static uint64_t duration_ms(struct flag_set *f, const char *name, uint64_t fallback_ms)
@@ -145,13 +152,6 @@ static uint64_t duration_ms(struct flag_set *f, const char *name, uint64_t fallb
 static uint32_t bounded(uint64_t v, uint32_t max)
 {
     return v > max ? max : (uint32_t)v;
-}
-
-/* Of a flag that had another name before etcd 3.6: whichever was set. */
-static const struct flag_value *new_or_old(struct flag_set *f, const char *name, const char *old)
-{
-    const struct flag_value *v = flag_get(f, old);
-    return v->given || v->from_env ? v : flag_get(f, name);
 }
 
 static unsigned default_loops(void)
@@ -217,7 +217,7 @@ static void fill(struct config *c)
     uint64_t catch_up = new_or_old(f, "snapshot-catchup-entries", "experimental-snapshot-catchup-entries")->u;
     c->catch_up_entries = catch_up == 0 ? 5000 : catch_up;
     int64_t learners = new_or_old(f, "max-learners", "experimental-max-learners")->i;
-    c->max_learners = learners < 0 ? 0 : bounded((uint64_t)learners, UINT32_MAX);
+    c->max_learners = bounded((uint64_t)learners, UINT32_MAX); /* checked: positive */
     c->existing_cluster = strcmp(flag_get(f, "initial-cluster-state")->text, "existing") == 0;
     c->force_new_cluster = flag_get(f, "force-new-cluster")->b;
     c->strict_reconfig = flag_get(f, "strict-reconfig-check")->b;
@@ -242,8 +242,8 @@ static void on_variable(void *arg, const char *entry, bool known)
     }
 }
 
-/* Flags under the names that they had before etcd 3.6. */
-static enum err check_old_names(struct config *c, struct err_ctx *ec)
+/* Flags under the names that they had before etcd 3.6, and what cannot be honoured. */
+static enum err check_cluster_flags(struct config *c, struct err_ctx *ec)
 {
     static const char *const pairs[][2] = {{"experimental-max-learners", "max-learners"},
                                            {"experimental-snapshot-catchup-entries", "snapshot-catchup-entries"}};
@@ -258,6 +258,9 @@ static enum err check_old_names(struct config *c, struct err_ctx *ec)
                            pairs[i][1]);
         }
         log_warn(c->log, "flag has a new name", F_STR("flag", pairs[i][0]), F_STR("new-name", pairs[i][1]));
+    }
+    if (new_or_old(&c->flags, "max-learners", "experimental-max-learners")->i < 1) {
+        return err_set(ec, ERR_UNSUPPORTED, "--max-learners below 1 is not supported by this version");
     }
     return OK;
 }
@@ -296,7 +299,7 @@ static enum err check_support(struct config *c, struct err_ctx *ec)
         }
     }
     explain_snapshot_count(c);
-    return check_old_names(c, ec);
+    return check_cluster_flags(c, ec);
 }
 
 static int load(struct config *c, char **environ_list)
