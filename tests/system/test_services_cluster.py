@@ -155,6 +155,41 @@ class Leases(ClusterCase):
         self.assertEqual(s.get()[3], [60])
 
 
+    def test_a_leader_that_hangs(self):
+        """Its followers do not wait for it, and when it wakes up it soon knows that others have decided without it."""
+        lease = self.call(self.led, LEASE_GRANT, field(1, 60))[2][0]
+        asker = self.followers[0]
+        s = Stream(self.channel(asker), KEEP_ALIVE)
+        s.send(field(1, lease))
+        self.assertEqual(s.get()[3], [60])
+        self.led.server.process.send_signal(signal.SIGSTOP)
+        try:
+            s.send(field(1, lease))
+            self.assertEqual(s.get()[3], [60])
+            self.until("the revocation", lambda: self.revoked(asker, lease))
+        finally:
+            self.led.server.process.send_signal(signal.SIGCONT)
+
+        def gone():
+            woken = Stream(self.channel(self.led), KEEP_ALIVE)
+            woken.send(field(1, lease))
+            got = woken.get()
+            if isinstance(got, dict):
+                return 3 not in got
+            self.assertEqual((got.code().name, got.details()), ("UNKNOWN", "not a primary lessor"))
+            return False
+        self.until("an answer of its successor", gone)
+
+    def revoked(self, m, lease):
+        """A proposal may be lost with the leader that it was sent to, so ask again."""
+        try:
+            self.call(m, "/etcdserverpb.Lease/LeaseRevoke", field(1, lease))
+            return True
+        except grpc.RpcError as e:
+            self.assertIn(e.code().name, ("UNAVAILABLE", "NOT_FOUND"))
+            return e.code().name == "NOT_FOUND"
+
+
 class Membership(ClusterCase):
     def test_errors_and_replies(self):
         m = self.followers[0]
