@@ -381,6 +381,9 @@ class Cluster:
     def check_hashes(self, seconds=AGREE_S):
         """HashKV is the same on all members; waits for those that are behind."""
         last = []
+        gone = [m for m in self.members if not m.alive()]
+        if gone:
+            raise Failure("%s ended by itself: %s" % (gone[0].name, gone[0].log_text()[-2000:]))
 
         def same():
             last[:] = self.hashes()
@@ -396,6 +399,12 @@ class Cluster:
             raise Failure("%s: %r" % (failure, last)) from None
 
     # --- what is done to it
+
+    def compact(self, keep=10):
+        """Compact all but the last few revisions."""
+        goal = max(s["header"]["revision"] for _, s in self.statuses()) - keep
+        if goal > 1:
+            self.retried("compaction", str(goal), "--physical", enough="required revision has been compacted")
 
     def move_leader(self, to):
         return self.ctl("move-leader", "%x" % to.id(), endpoints=[self.leader()])
@@ -460,7 +469,7 @@ class Cluster:
         """Nothing that only happens in a broken server."""
         for m in self.all:
             if os.path.exists(m.log_path):
-                found = re.search(r"^.*(Sanitizer|assertion|ASSERT|panic:).*$", m.log_text(), re.M)
+                found = re.search(r"^.*(Sanitizer|assertion failed|panic:).*$", m.log_text(), re.M)
                 if found:
                     raise Failure("%s: %s" % (m.name, found.group(0)[:2000]))
 
