@@ -244,11 +244,23 @@ static bool is_over(const struct member *m, struct member_op *op)
     return m->now_ms >= op->wait_index + 2u * m->cfg.heartbeat_ms;
 }
 
+/* The target went, or this member lost its followers: before a stop nobody waits for what cannot come. */
+static bool is_vain(const struct member *m, const struct member_op *op)
+{
+    const struct member_transport *t = m->cfg.transport;
+    return op->done == on_handed_over && op->wait_index == 0 && (t == NULL || t->active_since_ms(t->arg, op->target) == 0);
+}
+
 void transfer_turn(struct member *m)
 {
     struct member_op *next;
     for (struct member_op *op = m->transfers.first; op != NULL; op = next) {
         next = op->list_next;
+        if (is_vain(m, op)) {
+            op_list_remove(&m->transfers, op);
+            member_complete(m, op, ERR_UNHEALTHY);
+            continue;
+        }
         if (is_over(m, op)) {
             log_info(m->cfg.log, "leadership transfer finished", F_HEX("local-member-id", m->cfg.member_id), F_HEX("transferee-member-id", op->target));
             op_list_remove(&m->transfers, op);

@@ -18,6 +18,7 @@
 #include "engine/lease.h"
 
 #define VERSION_UNDECIDED "3.0.0" /* what etcd begins with when not every member can be asked */
+#define PUBLISH_PATIENCE_MS 10000u  /* after the start; then the others are taken for members like this one */
 #define LEASE_CHECKPOINT_MS 300000u /* how often remaining times are written down, ... */
 #define LEASE_CHECKPOINT_MIN_S 300  /* ... of leases with more left than this, ... */
 #define LEASE_CHECKPOINTS_MAX 1000u /* ... so many in one entry; all etcd's */
@@ -168,6 +169,20 @@ static bool speaks_v2(struct member *m)
     struct version now;
     engine_cluster_version(m->engine, text);
     return version_parse(text, &now) && version_cmp(now, (struct version){3, 6}) < 0 && strcmp(text, VERSION_UNDECIDED) != 0;
+}
+
+/* What the others understand is known once the cluster's version is; an etcd before 3.6 does not survive an entry that it does not know. An
+ * undecided 3.0.0 says little: who joins waits a while for better, who founds takes the others for its equals. */
+static bool may_publish(struct member *m)
+{
+    struct raft_conf_state conf;
+    raft_conf_state(m->raft, &conf);
+    if (m->cfg.transport == NULL || conf.voters.n + conf.learners.n <= 1 || m->now_ms >= m->started_ms + PUBLISH_PATIENCE_MS) {
+        return true;
+    }
+    char text[16];
+    engine_cluster_version(m->engine, text);
+    return text[0] != '\0' && !(m->cfg.joining && strcmp(text, VERSION_UNDECIDED) == 0);
 }
 
 static void publish(struct member *m)
@@ -397,7 +412,7 @@ void duties_turn(struct member *m)
         return;
     }
     bool due = m->now_ms >= m->duty_again_ms;
-    if (due && !m->published && !m->publishing) {
+    if (due && !m->published && !m->publishing && may_publish(m)) {
         publish(m);
     }
     if (!atomic_load_explicit(&m->is_leader, memory_order_relaxed)) {

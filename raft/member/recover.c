@@ -307,11 +307,13 @@ static void known_ids(struct member *m, const struct replay *r, uint64_t commit,
     free(c);
 }
 
-/* Behind what is committed, as if it were too: entries that remove every other member. What was not committed goes. */
+/* Behind the log's end, as if all of it were committed: entries that remove every other member. etcd drops what it does not know to be
+ * committed; here the log may know of an older commit index than was acknowledged (act.c), and what was acknowledged must not go. */
 static enum err force_alone(struct member *m, const struct wal_config *wc, struct replay *r, struct err_ctx *ec)
 {
-    uint64_t applied = engine_applied_index(m->engine);
-    uint64_t commit = r->hs.commit < applied ? applied : r->hs.commit;
+    uint64_t commit = wal_last(m->wal).index;
+    uint64_t term = engine_applied_term(m->engine);
+    term = r->hs.term > term ? r->hs.term : term;
     struct raft_ids ids;
     known_ids(m, r, commit, &ids);
     struct wal_entry entries[RAFT_MEMBERS_MAX + 1];
@@ -332,10 +334,10 @@ static enum err force_alone(struct member *m, const struct wal_config *wc, struc
     }
     for (size_t i = 0; i < n; i++) {
         struct buf *data = entries[i].data;
-        entries[i] = (struct wal_entry){.index = commit + 1 + i, .term = r->hs.term, .type = RAFT_ENTRY_CONF_CHANGE, .data = data};
+        entries[i] = (struct wal_entry){.index = commit + 1 + i, .term = term, .type = RAFT_ENTRY_CONF_CHANGE, .data = data};
     }
     log_info(m->cfg.log, "forcing restart member", F_HEX("local-member-id", m->cfg.member_id), F_UINT("commit-index", commit), F_UINT("removed-members", n));
-    struct wal_batch batch = {.has_hard_state = true, .hard_state = {r->hs.term, r->hs.vote, commit + n}, .entries = entries, .n_entries = n};
+    struct wal_batch batch = {.has_hard_state = true, .hard_state = {term, term == r->hs.term ? r->hs.vote : 0, commit + n}, .entries = entries, .n_entries = n};
     enum err e = n == 0 ? OK : wal_append(m->wal, &batch, NULL, ec);
     for (size_t i = 0; i < n; i++) {
         buf_unref(&entries[i].data);
