@@ -248,6 +248,9 @@ static enum err remove_member(struct engine *e, uint64_t id)
     if (m == NULL) {
         return ERR_MEMBER_NOT_FOUND;
     }
+    if (e->conf.voters.n == 1 && conf_contains(&e->conf.voters, id)) {
+        return ERR_INVALID; /* nobody would be left to decide anything; raft says the same */
+    }
     size_t at = (size_t)(m - all->v);
     char key[HEX_ID_BYTES];
     lock_write(e);

@@ -267,6 +267,21 @@ static void learners_are_bounded(void **state)
     fixture_deinit(&f);
 }
 
+/* Raft refuses it, and the rows must not say otherwise. */
+static void the_last_voter_stays(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, ON_MEMORY);
+    assert_int_equal(change(&f, ADD, 1, "{\"id\":1,\"peerURLs\":[\"http://a\"]}"), OK);
+    assert_int_equal(change(&f, ADD_LEARNER, 2, LEARNER("2", "http://b")), OK);
+    assert_int_equal(change(&f, REMOVE, 1, NULL), ERR_INVALID);
+    row_is(&f, BUCKET_MEMBERS_REMOVED, "1", NULL);
+    row_is(&f, BUCKET_META, "confState",
+           "{\"voters\":[1],\"learners\":[2],\"auto_leave\":false}");
+    fixture_deinit(&f);
+}
+
 static void a_change_is_answered_by_its_id(void **state)
 {
     (void)state;
@@ -426,6 +441,7 @@ int main(void)
         cmocka_unit_test(attributes_and_versions),
         cmocka_unit_test(old_members_publish),
         cmocka_unit_test(learners_are_bounded),
+        cmocka_unit_test(the_last_voter_stays),
         cmocka_unit_test(a_change_is_answered_by_its_id),
         cmocka_unit_test(one_member_starts_anew),
         cmocka_unit_test(joint_configurations),
