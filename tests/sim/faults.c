@@ -158,6 +158,8 @@ static bool hang_disk(struct sim *s, struct fault *f)
         return false;
     }
     n->disk_hung = true;
+    n->hung_since = s->now;
+    n->led_then = sim_leader(s) == n;
     return true;
 }
 
@@ -175,6 +177,7 @@ static void heal_disk(struct sim *s, struct fault *f)
 {
     struct node *n = still(s, f);
     if (n != NULL) {
+        judge_hung(n);
         n->disk_hung = false;
         n->disk_slow = 1;
         node_log_pump(n);

@@ -139,6 +139,7 @@ void judge_log(struct node *n)
     shadow_deinit(&n->shadow);
     n->shadow = r.shadow;
     n->judged = r.shadow.base;
+    n->durable_term = r.hs.term;
 }
 
 void judge_opened(struct node *n)
@@ -157,6 +158,9 @@ void judge_opened(struct node *n)
 void judge_appended(struct node *n, const struct wal_request *r)
 {
     struct shadow *sh = &n->shadow;
+    if (r->has_hard_state) {
+        n->durable_term = r->hard_state.term;
+    }
     if (r->restart_at != 0) {
         shadow_cut(sh, 0);
         sh->base = r->restart_at - 1;
@@ -227,13 +231,29 @@ void judge_send(struct node *n, const struct raft_message *m)
         uint64_t last = n->shadow.base + n->shadow.n;
         uint64_t applied = engine_applied_index(member_engine(n->m));
         last = applied > last ? applied : last;
-        if (m->index > last) {
+        /* A late word about a term that is over is as if it had been sent before the next term's entries replaced what it is about. */
+        if (m->index > last && m->term >= n->durable_term) {
             sim_violation(n->sim, "ack", "%s acknowledges entry %" PRIu64 ", and its durable log ends at %" PRIu64, n->name, m->index, last);
         }
         promise(n, m->term);
     }
     sim_note(n->sim, n, (uint64_t)m->type << 48 ^ m->index << 16 ^ m->term, "sends %s to m%" PRIu64 ", term %" PRIu64 ", index %" PRIu64 ", commit %" PRIu64 ", %zu entries%s",
              raft_message_type_name(m->type), m->to & 0xffffu, m->term, m->index, m->commit, m->n_entries, m->reject ? ", reject" : "");
+}
+
+/* A leader whose disk does nothing serves nobody. It has to notice and make room for another one. */
+void judge_hung(struct node *n)
+{
+    struct sim *s = n->sim;
+    uint64_t election = (uint64_t)s->set.heartbeat_ms * s->set.election_ticks * MS;
+    if (!n->disk_hung || !n->led_then || n->state != NODE_UP || n->paused_to > s->now || n->n_items == 0) {
+        return;
+    }
+    struct engine_conf c;
+    engine_conf(member_engine(n->m), &c);
+    if (c.n_voters > 1 && s->now - n->hung_since > 8u * election && s->now - n->up_since > 8u * election && member_status(n->m).is_leader) {
+        sim_violation(s, "leader", "%s still leads, and its disk has done nothing for %.0f ms", n->name, (double)(s->now - n->hung_since) / 1e6);
+    }
 }
 
 /* --- commits and state ---------------------------------------------------------------------------------------------------------- */

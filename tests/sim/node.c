@@ -14,6 +14,7 @@
 #include "base/mem.h"
 
 #define TURN_NS 20000u          /* a turn begins so long after something came in, at most */
+#define BUSY_TURNS_MAX 3000u    /* in a row; more: it runs in circles */
 #define COMPACTION_PAUSE_NS (100u * MS)
 #define FOUNDING_CLUSTER UINT64_C(0x51a7c0de)
 
@@ -155,8 +156,12 @@ static void turn_event(struct sim *s, struct event *e)
         sim_violation(s, "membership", "%s stops as removed, but nobody removed it", n->name);
     }
     deliver(n);
-    uint64_t wake = more ? s->now + 1000u + rng_below(&s->rng, TURN_NS) : when_local(n, member_wake_at_ms(n->m));
-    schedule_turn(n, wake > s->now ? wake : s->now + 1000u);
+    uint64_t wake = more ? s->now : when_local(n, member_wake_at_ms(n->m));
+    n->busy_turns = wake <= s->now ? n->busy_turns + 1u : 0;
+    if (n->busy_turns > BUSY_TURNS_MAX) {
+        sim_violation(s, "progress", "%s has had %u turns in a row, and wants another at once (%s)", n->name, n->busy_turns, more ? "more to do" : "due");
+    }
+    schedule_turn(n, wake > s->now ? wake : s->now + 1000u + rng_below(&s->rng, TURN_NS));
 }
 
 /* --- what the member tells ------------------------------------------------------------------------------------------ */
@@ -610,6 +615,7 @@ static void reset_process(struct node *n)
     n->turn_at = UINT64_MAX;
     n->flush_at = UINT64_MAX;
     n->paused_to = 0;
+    n->busy_turns = 0;
     n->log_busy = false;
     n->dying = false;
     n->doomed = false;

@@ -114,6 +114,7 @@ struct node {
     struct watch_hub *hub;
     struct wal *wal;
     uint64_t turn_at;   /* UINT64_MAX: none is due */
+    uint32_t busy_turns; /* in a row, each asking for another at once */
     uint64_t paused_to; /* the process is stopped until then */
     bool in_call;
     bool dying; /* what it says is not heard any more */
@@ -138,6 +139,8 @@ struct node {
 
     /* Faults. */
     bool disk_hung;
+    uint64_t hung_since;
+    bool led_then; /* when its disk hung it led */
     uint32_t disk_slow; /* times slower; 1: not */
     bool crash_in_append;
     uint32_t crash_in_open; /* at this file call; 0: not */
@@ -152,6 +155,7 @@ struct node {
     uint64_t judged; /* entries up to here were compared with the canon */
     uint64_t checked_applied;
     uint64_t promised_term;
+    uint64_t durable_term;
     uint64_t vote_term, vote;
     bool heard_removed;
     uint64_t removed_at; /* simulated time at which it applied its own removal; 0: not */
@@ -370,6 +374,8 @@ bool model_value_is(struct slice value, uint64_t number, uint32_t len);
 
 void judge_turn(struct node *n);
 void judge_send(struct node *n, const struct raft_message *m);
+/* The disk hung and goes on now. */
+void judge_hung(struct node *n);
 /* The log as it lies on the disk before a start. */
 void judge_log(struct node *n);
 /* Recovery may have started the log again behind an installed snapshot. */
