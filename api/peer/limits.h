@@ -19,6 +19,9 @@
 #define SNAPSHOT_SIGNS_MAX 180u /* ... so many of them (half an hour); after that the link gives up as it does on silence */
 #define SPOOL_PENDING_BYTES (2u * SNAPSHOT_PIECE_BYTES) /* received, not yet written; above it, the sender waits */
 
+#define SPOOL_LOOK_MS 60000u         /* a sender that is not made to wait brings ... */
+#define SPOOL_SLOWEST_BYTES 262144u  /* ... at least this much in that time; less: given up, for the place is needed */
+
 #define ASKS_MAX 1024u            /* questions under way; more fail with ERR_LIMIT */
 #define ASK_VERSION_MS 1500u      /* for the version of one member; over: it could not be asked */
 #define PROBE_MS 4000u            /* between two probes of one member; etcd's */

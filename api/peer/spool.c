@@ -34,6 +34,9 @@ struct spool {
     uint64_t started_ns;
     struct bytes pending;
     uint64_t received; /* bytes of the database */
+    uint64_t came;     /* bytes of the body since the last look; also those of its head */
+    bool waited;       /* the sender had to wait since then */
+    struct loop_timer look;
     bool paused;
     bool complete; /* the whole body has come */
     bool working;
@@ -62,6 +65,7 @@ static void finish(struct spool *s, bool ok)
     metrics_spool(s->t, s->sender, ok, clock_now_ns(s->t->cfg.clock) - s->started_ns);
     metrics_spool_change(s->t, s->sender, -1);
     s->state = SPOOL_REMOVING;
+    loop_timer_clear(s->t->cfg.loop, &s->look);
     if (!s->working) {
         remove_start(s);
     } /* else write_done sees the state */
@@ -215,6 +219,7 @@ static void write_if_due(struct spool *s)
     bool pause = s->pending.len > SPOOL_PENDING_BYTES;
     if (!s->complete && s->exchange != NULL && pause != s->paused) {
         s->paused = pause;
+        s->waited = true;
         http_body_pause(s->exchange, pause);
     }
 }
@@ -306,6 +311,7 @@ static bool take_head(struct spool *s)
 static void on_piece(void *arg, struct slice in)
 {
     struct spool *s = arg;
+    s->came += in.len;
     while (s->state == SPOOL_HEAD) {
         struct err_ctx ec = {{0}};
         enum peer_frame frame = PEER_FRAME_NONE;
@@ -354,6 +360,24 @@ static void on_gone(void *arg)
     }
 }
 
+/* One that dribbles would keep others from sending. */
+static void on_look(struct loop *l, struct loop_timer *timer)
+{
+    struct spool *s = CONTAINER_OF(timer, struct spool, look);
+    if (s->complete) {
+        return;
+    }
+    if (!s->paused && !s->waited && s->came < SPOOL_SLOWEST_BYTES) {
+        http_exchange_kill(s->exchange);
+        s->exchange = NULL;
+        fail(s, "failed to save KV snapshot", "the sender is too slow");
+        return;
+    }
+    s->came = 0;
+    s->waited = s->paused;
+    loop_timer_set(l, &s->look, loop_now_ms(l) + SPOOL_LOOK_MS);
+}
+
 void spool_begin(struct peer_transport *t, struct http_exchange *x, const struct peer_verdict *v)
 {
     if (t->spool != NULL) {
@@ -375,6 +399,8 @@ void spool_begin(struct peer_transport *t, struct http_exchange *x, const struct
     s->started_ns = clock_now_ns(t->cfg.clock);
     peer_decoder_init(&s->decoder, PEER_STREAM_SNAPSHOT, t->identity.member, v->from, false);
     t->spool = s;
+    s->look.fire = on_look;
+    loop_timer_set(t->cfg.loop, &s->look, loop_now_ms(t->cfg.loop) + SPOOL_LOOK_MS);
     metrics_spool_change(t, s->sender, 1);
     http_exchange_on_gone(x, on_gone, s);
     http_body_to(x, on_piece, on_end, s);

@@ -60,6 +60,8 @@ static void exchange(struct world *w, unsigned from, unsigned to, size_t bytes, 
     }
 }
 
+static void ask(struct node *n, struct peer_question *q, uint64_t member, const char *path, uint32_t timeout_ms);
+
 /* --- streams ----------------------------------------------------------------------------------------------------- */
 
 static void test_three_members_exchange_thousands_of_messages(void **state)
@@ -202,6 +204,24 @@ static void test_member_moves_to_another_address(void **state)
     world_close(w);
 }
 
+static void test_second_address_is_used_when_the_first_is_dead(void **state)
+{
+    (void)state;
+    struct world *w = world_prepare(2);
+    memcpy(w->nodes[1].dead_url, w->nodes[3].url, sizeof(w->nodes[1].dead_url));
+    node_up(w, 0);
+    node_up(w, 1);
+    connect_all(w);
+    exchange(w, 0, 1, 10, 1);
+    struct peer_question q = {.method = "POST", .content_type = "a/b", .authorization = ""};
+    ask(&w->nodes[0], &q, 0xa1, "/echo", 5000);
+    assert_int_equal(q.err, OK);
+    bytes_deinit(&q.answer);
+    node_down(w, 1);
+    wait_news(&w->nodes[0], 1, LINK_NEWS_GONE, 1); /* every address refused */
+    world_close(w);
+}
+
 static void test_other_cluster_is_refused(void **state)
 {
     (void)state;
@@ -326,6 +346,7 @@ int main(void)
         cmocka_unit_test(test_stranger_is_answered_by_posts),
         cmocka_unit_test(test_removed_member_is_told),
         cmocka_unit_test(test_member_moves_to_another_address),
+        cmocka_unit_test(test_second_address_is_used_when_the_first_is_dead),
         cmocka_unit_test(test_other_cluster_is_refused),
         cmocka_unit_test(test_stopping_among_traffic),
         cmocka_unit_test(test_lowest_version),

@@ -8,6 +8,8 @@
 
 #include <cmocka.h>
 
+#include "api/peer/internal.h"
+#include "base/assert.h"
 #include "base/mem.h"
 #include "raft/peer/frame.h"
 #include "tests/api/peer/world.h"
@@ -191,6 +193,46 @@ static void test_cut_off(void **state)
     assert_clean(w);
 }
 
+/* Lets a minute pass on the node's loop once a database has begun to come in. */
+struct leap {
+    struct loop_item item;
+    struct loop_timer timer;
+    struct node *n;
+};
+
+static void leap(struct loop *l, struct leap *k)
+{
+    if (k->n->t->spool == NULL) {
+        loop_timer_set(l, &k->timer, loop_now_ms(l) + 2);
+    } else {
+        loop_skip(l, SPOOL_LOOK_MS + 1);
+    }
+}
+
+static void leap_again(struct loop *l, struct loop_timer *t)
+{
+    leap(l, CONTAINER_OF(t, struct leap, timer));
+}
+
+static void leap_run(struct loop *l, struct loop_item *item)
+{
+    leap(l, CONTAINER_OF(item, struct leap, item));
+}
+
+static void test_too_slow(void **state)
+{
+    (void)state;
+    struct world *w = open_pair(2 * MIB);
+    struct bytes got = {0};
+    struct leap k = {.item.run = leap_run, .timer.fire = leap_again, .n = &w->nodes[1]};
+    loop_post(w->nodes[1].loop, &k.item);
+    post_database(&w->nodes[1], w, 1000, "4000000", "never comes", &got);
+    assert_int_equal(got.len, 0);
+    assert_int_equal(w->nodes[1].m.n_staged, 0);
+    bytes_deinit(&got);
+    assert_clean(w);
+}
+
 static void test_head_that_is_wrong(void **state)
 {
     (void)state;
@@ -261,6 +303,7 @@ int main(void)
         cmocka_unit_test(test_one_at_a_time),
         cmocka_unit_test(test_too_short),
         cmocka_unit_test(test_cut_off),
+        cmocka_unit_test(test_too_slow),
         cmocka_unit_test(test_head_that_is_wrong),
         cmocka_unit_test(test_stop_of_the_sender),
         cmocka_unit_test(test_stop_of_the_receiver),

@@ -91,20 +91,25 @@ void member_versions(struct member *m, const char *lowest)
 struct member_info *member_peers(struct member *m, size_t *n)
 {
     struct node *all = m->node - m->node->i;
-    size_t room = NODES_MAX * (sizeof(struct member_info) + sizeof(char *) * 2 + sizeof(m->node->url));
+    size_t room = NODES_MAX * (sizeof(struct member_info) + sizeof(char *) * 3 + sizeof(m->node->url) * 2);
     struct member_info *list = xcalloc(1, room);
     char **urls = (char **)&list[NODES_MAX];
-    char *text = (char *)&urls[NODES_MAX * 2];
+    char *text = (char *)&urls[NODES_MAX * 3];
     *n = 0;
     lock(m);
     for (unsigned i = 0; i < NODES_MAX; i++) {
         if (!m->knows[i]) {
             continue;
         }
-        (void)snprintf(text, sizeof(m->node->url), "%s", all[i].url);
-        urls[0] = text;
         list[*n] = (struct member_info){.id = all[i].id, .peer_urls = urls};
         (*n)++;
+        if (all[i].dead_url[0] != '\0') {
+            (void)snprintf(text, sizeof(m->node->url), "%s", all[i].dead_url);
+            *urls++ = text;
+            text += sizeof(m->node->url);
+        }
+        (void)snprintf(text, sizeof(m->node->url), "%s", all[i].url);
+        *urls = text;
         urls += 2;
         text += sizeof(m->node->url);
     }

@@ -57,6 +57,7 @@ struct node {
     pthread_t thread;
     struct metrics *metrics;
     char url[64];
+    char dead_url[64]; /* stands before the other one when it is not empty */
     char port[8];
     char spool[64];
     const char *urls[2];
