@@ -272,7 +272,7 @@ static void on_ready(struct grpc_local *l)
     if (!grpc_local_ended(l, &code, &text)) {
         return;
     }
-    if (code == GRPC_OK && w->event == NULL && w->in.len >= FRAME_HEAD) {
+    if (code == GRPC_OK && w->event == NULL && w->in.len >= FRAME_HEAD && w->in.len - FRAME_HEAD == frame_len(w->in.data)) {
         struct bytes reply = w->in;
         w->in = (struct bytes){0};
         grpc_local_close(l);

@@ -349,6 +349,8 @@ void grpc_abort(struct grpc_call *c, enum grpc_code code)
     }
     if (!c->finished) {
         finish(c, code, NULL);
+    } else if (c->in_process && c->code == GRPC_OK) {
+        c->code = code; /* the maker has no stream that could be reset under it */
     }
     if (c->pulling) {
         return; /* the pull's failure resets the stream */
@@ -550,6 +552,8 @@ int64_t call_pull(struct grpc_call *c, uint8_t *dst, size_t room, bool *last)
         if (got == 0) {
             if (!c->finished) {
                 finish(c, GRPC_INTERNAL, NULL);
+            } else if (c->in_process && c->code == GRPC_OK) {
+                c->code = GRPC_INTERNAL;
             }
             drop_queue(c);
             return -1;
