@@ -31,7 +31,7 @@ struct peer_conn {
 };
 
 struct peer_metrics {
-    struct gauge *active, *sending;
+    struct gauge *active, *known, *sending;
     struct counter *disconnected, *sent_bytes, *sent_failures, *received_bytes, *received_failures;
     struct counter *snapshots_sent, *snapshots_failed;
     struct histogram *round_trip, *snapshot_seconds;

@@ -33,7 +33,8 @@ static void open_pair(struct peer *p, const char *remote)
     const char *labels = (const char *)pair.data;
     p->metrics.active = metrics_gauge(m, "etcd_network_active_peers", "The current number of active peer connections.", labels);
     p->metrics.disconnected = counter_of(t, "etcd_network_disconnected_peers_total", "The total number of disconnected peers.", labels);
-    gauge_set(metrics_gauge(m, "etcd_network_known_peers", "The current number of known peers.", labels), 1);
+    p->metrics.known = metrics_gauge(m, "etcd_network_known_peers", "The current number of known peers.", labels);
+    gauge_set(p->metrics.known, 1);
     bytes_deinit(&pair);
 }
 

@@ -272,6 +272,7 @@ void peer_destroy(struct peer *p)
         transport_set_active(t, p->id, 0);
         if (p->metrics.active != NULL) {
             gauge_set(p->metrics.active, 0);
+            gauge_set(p->metrics.known, 0);
         }
     }
     struct link_event ev = {.kind = LINK_EV_STOP};

@@ -95,6 +95,7 @@ static void end(struct snapshot_send *s, enum peer_outcome outcome, const char *
         log_info(log, "sent database snapshot", F_UINT("snapshot-index", s->info.index), F_HEX("remote-peer-id", p->id),
                  F_UINT("bytes", s->info.bytes), F_NS("took", took_ns));
         metrics_count(p->metrics.snapshots_sent, 1);
+        metrics_count(p->metrics.sent_bytes, s->info.bytes);
         if (p->metrics.snapshot_seconds != NULL) {
             histogram_observe_ns(p->metrics.snapshot_seconds, took_ns);
         }

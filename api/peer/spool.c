@@ -238,6 +238,10 @@ static void installed_run(struct loop *l, struct loop_item *item)
         log_info(t->cfg.log, "received and saved database snapshot", F_HEX("local-member-id", t->identity.member),
                  F_HEX("remote-snapshot-sender-id", s->from), F_UINT("incoming-snapshot-index", s->index), F_UINT("bytes", s->received),
                  F_NS("took", clock_now_ns(t->cfg.clock) - s->started_ns));
+        const struct peer *p = peer_find(t, s->sender);
+        if (p != NULL) {
+            metrics_count(p->metrics.received_bytes, s->received);
+        }
         s->verdict.status = 204;
         finish(s, true);
     }
