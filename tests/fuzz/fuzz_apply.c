@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "engine/auth.h"
 #include "fuzz_engine.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -105,6 +106,8 @@ static void check_same(struct engine *a, struct engine *b)
     }
     free(members_a);
     free(members_b);
+    ASSERT(auth_enabled(engine_auth(a)) == auth_enabled(engine_auth(b)));
+    ASSERT(auth_revision(engine_auth(a)) == auth_revision(engine_auth(b)));
     char versions[2][16];
     engine_cluster_version(a, versions[0]);
     engine_cluster_version(b, versions[1]);
