@@ -129,7 +129,7 @@ class Flags(Case):
 
     def test_what_this_version_refuses(self):
         for flag in ("--cert-file=x", "--client-cert-auth", "--config-file=x", "--discovery-srv=x",
-                     "--listen-metrics-urls=http://127.0.0.1:1", "--cors=http://a", "--auto-compaction-retention=1", "--max-learners=0", "--experimental-max-learners=-1"):
+                     "--listen-metrics-urls=http://127.0.0.1:1", "--auto-compaction-retention=1", "--max-learners=0", "--experimental-max-learners=-1"):
             with self.subTest(flag):
                 code, _, err = self.run_to_end(flag)
                 self.assertEqual(code, 1)

@@ -386,6 +386,46 @@ class Stopping(unittest.TestCase):
         self.assertNotIn("Sanitizer", server.log_text())
 
 
+class Access(unittest.TestCase):
+    """--cors and --host-whitelist."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.flags = ["--cors=http://a.example:80,https://b.example:443", "--host-whitelist=localhost,127.0.0.1"]
+        cls.servers = [Server(cls.flags).start()]
+        if "3.7" in oracle_server.programs():
+            cls.servers.append(oracle_server.Etcd(oracle_server.programs()["3.7"], cls.flags).start())
+
+    @classmethod
+    def tearDownClass(cls):
+        for s in cls.servers:
+            s.close()
+
+    def test_origins(self):
+        for path, method in (("/v3/kv/range", "POST"), ("/health", "GET"), ("/nothing", "GET"), ("/v3/kv/range", "OPTIONS")):
+            for origin, allowed in (("http://a.example:80", True), ("https://b.example:443", True), ("http://b.example:443", False), (None, False)):
+                for s in self.servers:
+                    with self.subTest(path=path, method=method, origin=origin):
+                        r = ask(s, path, {} if method == "POST" else "", method=method, headers={"Origin": origin} if origin else None)
+                        self.assertEqual(r.headers.get("access-control-allow-origin"), origin if allowed else None)
+                        self.assertEqual("access-control-allow-methods" in r.headers, allowed)
+                        self.assertEqual(r.status, {"/nothing": 404, "/health": 200}.get(path, 200 if method == "OPTIONS" else 400))
+
+    def test_hosts(self):
+        for host, status in (("localhost", 200), ("localhost:5", 200), ("127.0.0.1", 200), ("evil.example", 421), ("evil.example:2379", 421)):
+            for path, method in (("/health", "GET"), ("/v3/maintenance/status", "POST"), ("/v3/maintenance/status", "OPTIONS")):
+                for s in self.servers:
+                    with self.subTest(host=host, path=path):
+                        r = ask(s, path, "", method=method, headers={"Host": host})
+                        self.assertEqual(r.status, status)
+                        self.assertEqual(r.headers.get("content-type"), "text/plain; charset=utf-8" if status == 421 else r.headers.get("content-type"))
+                        if status == 421:
+                            self.assertTrue(r.body.startswith(b"\netcd received your request, but the Host header was unrecognized.\n"), r.body)
+                            self.assertIn(b'--host-whitelist "evil.example"', r.body)
+                            self.assertNotIn("access-control-allow-origin", r.headers)
+        self.assertIn("rejecting HTTP request to prevent DNS rebinding attacks", self.servers[0].log_text())
+
+
 class Without(unittest.TestCase):
     def test_no_gateway(self):
         server = Server(["--enable-grpc-gateway=false"]).start()

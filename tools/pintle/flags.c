@@ -107,7 +107,14 @@ enum err url_check(const char *url, struct err_ctx *ec)
     return OK;
 }
 
-static enum err parse_urls(const char *text, char ***out, struct err_ctx *ec)
+/* One element of a list of this type. */
+static enum err check_element(enum flag_type type, const char *element, struct err_ctx *ec)
+{
+    bool any = type == FLAG_NAMES || (type == FLAG_ORIGINS && strcmp(element, "*") == 0);
+    return any ? OK : url_check(element, ec);
+}
+
+static enum err parse_list(enum flag_type type, const char *text, char ***out, struct err_ctx *ec)
 {
     size_t cap = 2;
     for (const char *p = text; *p != '\0'; p++) {
@@ -127,7 +134,7 @@ static enum err parse_urls(const char *text, char ***out, struct err_ctx *ec)
             flen--;
         }
         urls[n++] = xstrndup(from, flen);
-        enum err e = url_check(urls[n - 1], ec);
+        enum err e = check_element(type, urls[n - 1], ec);
         if (e != OK) {
             free_urls(&urls);
             return e;
@@ -197,12 +204,14 @@ static bool set_value(const struct flag *f, struct flag_value *v, const char *te
         }
         break;
     case FLAG_URLS:
+    case FLAG_ORIGINS:
+    case FLAG_NAMES:
         if (text[0] == '\0') {
             return true; /* an empty list leaves the default in effect */
         }
         {
             char **urls = NULL;
-            if (parse_urls(text, &urls, ec) != OK) {
+            if (parse_list(f->type, text, &urls, ec) != OK) {
                 *reason = ec->text;
                 return false;
             }

@@ -20,6 +20,8 @@ enum flag_type {
     FLAG_INT,      /* 64 bits, signed */
     FLAG_DURATION, /* nanoseconds */
     FLAG_URLS,     /* a list of URLs, sorted, each once */
+    FLAG_ORIGINS,  /* the same, and "*" may be among them */
+    FLAG_NAMES,    /* a list of any words, sorted, each once */
     FLAG_ENUM,     /* one of `choices` */
     FLAG_IGNORED   /* accepted like a boolean, means nothing */
 };
@@ -46,7 +48,7 @@ struct flag_value {
     bool b;
     uint64_t u;
     int64_t i;
-    char **urls; /* URLS: NULL-terminated, owned */
+    char **urls; /* URLS, ORIGINS, NAMES: NULL-terminated, owned */
 };
 
 struct flag_set {

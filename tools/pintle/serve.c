@@ -127,7 +127,12 @@ static void create_grpc(struct server *s)
         .admit_arg = s->etcd,
     };
     s->grpc = grpc_server_create(&gc);
-    struct etcd_http_config hc = {.grpc = flag_get(&s->config.flags, "enable-grpc-gateway")->b ? s->grpc : NULL};
+    struct flag_set *flags = &s->config.flags;
+    struct etcd_http_config hc = {
+        .grpc = flag_get(flags, "enable-grpc-gateway")->b ? s->grpc : NULL,
+        .cors = (const char *const *)flag_get(flags, "cors")->urls,
+        .hosts = (const char *const *)flag_get(flags, "host-whitelist")->urls,
+    };
     etcd_server_attach_http(s->etcd, &hc);
 }
 
