@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "../engine_fixture.h"
+#include "../install_support.h"
 #include "engine/auth.h"
 
 struct scene {
@@ -295,12 +296,54 @@ static void test_replies(void **state)
     fixture_deinit(&s.f);
 }
 
+/* A snapshot brings its users along, and takes those away that the member had. */
+static void snapshot_to(enum fixture_kind kind)
+{
+    struct scene s = {.as = ""};
+    struct target t;
+    struct snapshot_info info;
+    struct bytes file = {0};
+    fixture_init(&s.f, kind);
+    install_fill(&s.f, 10);
+    populate(&s);
+    fixture_flush(&s.f);
+    install_take(s.f.e, &file, &info);
+    target_init(&t, kind);
+    struct auth *a = engine_auth(t.e);
+    const struct auth_identity ann = {"ann", auth_revision(engine_auth(s.f.e))};
+    assert_false(auth_enabled(a));
+    target_install(&t, &file);
+    for (int i = 0; i < 2; i++) {
+        assert_true(auth_enabled(a));
+        assert_int_equal(auth_revision(a), ann.revision);
+        assert_int_equal(auth_check(a, &ann, DEMAND_WRITE, slice_str("a"), slice_str("b")), OK);
+        assert_int_equal(auth_check(a, &ann, DEMAND_WRITE, slice_str("b"), slice_str("")),
+                         ERR_PERMISSION_DENIED);
+        if (i == 0) {
+            assert_ptr_equal(a, engine_auth(t.e)); /* the same for the engine's life */
+            target_crash(&t, false);
+            a = engine_auth(t.e);
+        }
+    }
+    target_deinit(&t);
+    bytes_deinit(&file);
+    fixture_deinit(&s.f);
+}
+
+static void test_snapshot(void **state)
+{
+    (void)state;
+    snapshot_to(ON_MEMORY);
+    snapshot_to(ON_LMDB);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_memory),       cmocka_unit_test(test_in_lmdb),
         cmocka_unit_test(test_crash),           cmocka_unit_test(test_order_with_alarms),
         cmocka_unit_test(test_name_with_a_nul), cmocka_unit_test(test_replies),
+        cmocka_unit_test(test_snapshot),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
