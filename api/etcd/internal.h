@@ -74,7 +74,7 @@ struct etcd_server {
     struct member_port **ports;
     struct grpc_method *methods; /* owned: the rows of all tables with `service` set */
     const struct grpc_method *tables[2];
-    struct counter *slow_read_indexes, *read_indexes_failed, *health_success, *health_failures;
+    struct counter *read_indexes_failed, *health_success, *health_failures;
     struct counter *lease_renewed, *promote_successes;
     struct gauge *watch_streams;
 };

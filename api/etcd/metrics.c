@@ -221,8 +221,6 @@ void server_metrics(struct etcd_server *s)
     s->lease_renewed = metrics_counter(m, "etcd_debugging_lease_renewed_total", "The number of renewed leases seen by the leader.", NULL);
     s->promote_successes = metrics_counter(m, "etcd_server_learner_promote_successes",
                                            "The total number of successful learner promotions while this member is leader.", NULL);
-    s->slow_read_indexes = metrics_counter(m, "etcd_server_slow_read_indexes_total",
-                                           "The total number of pending read indexes not in sync with leader's or timed out read index requests.", NULL);
     s->read_indexes_failed = metrics_counter(m, "etcd_server_read_indexes_failed_total", "The total number of failed read indexes seen.", NULL);
     s->health_success = metrics_counter(m, "etcd_server_health_success", "The total number of successful health checks", NULL);
     s->health_failures = metrics_counter(m, "etcd_server_health_failures", "The total number of failed health checks", NULL);

@@ -95,6 +95,7 @@ struct member {
     uint64_t now_ms;
     uint64_t tick_at_ms;
     uint64_t last_tick_ms;
+    uint64_t doubt_until_ms; /* this loop stood still: leadership has to be confirmed */
     uint64_t started_ms; /* of the first turn; 0: none yet */
     uint64_t elected_ms; /* when this member last became leader; 0: never */
     struct raft_message **out; /* to other members, this turn; owned */
@@ -165,6 +166,7 @@ struct member {
     struct gauge *proposals_pending;
     struct counter *lease_expired;
     struct counter *heartbeat_failures;
+    struct counter *slow_reads;
 };
 
 /* --- member.c --- */

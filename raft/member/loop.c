@@ -189,6 +189,7 @@ static void tick(struct member *m)
     raft_tick(m->raft);
     bool leads = atomic_load_explicit(&m->is_leader, memory_order_relaxed);
     if (leads && m->now_ms - m->last_tick_ms > 3u * m->cfg.heartbeat_ms) {
+        m->doubt_until_ms = m->now_ms + 2u * m->cfg.election_ms; /* others may have elected meanwhile: by then it shows */
         counter_add(m->heartbeat_failures, 1);
         log_warn(m->cfg.log, "leader failed to send out heartbeat on time; took too long, leader is overloaded likely from slow disk",
                  F_UINT("heartbeat-interval-ms", m->cfg.heartbeat_ms), F_UINT("took-ms", m->now_ms - m->last_tick_ms));

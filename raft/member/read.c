@@ -32,6 +32,9 @@ void read_start_round(struct member *m)
         m->read_first_ctx = m->read_last_ctx + 1;
         ask(m);
     } else if (m->reads.first != NULL && m->now_ms >= m->read_retry_ms) {
+        counter_add(m->slow_reads, 1);
+        log_warn(m->cfg.log, "waiting for ReadIndex response took too long, retrying", F_UINT("sent-request-id", m->read_last_ctx),
+                 F_UINT("retry-timeout-ms", READ_RETRY_MS));
         ask(m);
     }
 }
@@ -72,12 +75,12 @@ void read_release(struct member *m)
     }
 }
 
-/* A loop that ticked lately would have stepped down if it had lost its followers; one that stood still has to ask. */
+/* A loop that ticked all the time would have stepped down if it had lost its followers; one that stood still a while ago has to ask. */
 void read_confirm_leader(struct member *m, struct member_op *op)
 {
     if (!atomic_load_explicit(&m->is_leader, memory_order_relaxed)) {
         member_complete(m, op, ERR_NOT_LEADER);
-    } else if (m->now_ms - m->last_tick_ms <= 3u * m->cfg.heartbeat_ms) {
+    } else if (m->now_ms - m->last_tick_ms <= 3u * m->cfg.heartbeat_ms && m->now_ms >= m->doubt_until_ms) {
         member_complete(m, op, OK);
     } else {
         op_list_add(&m->reads_next, op);

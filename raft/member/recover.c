@@ -409,6 +409,8 @@ static void create_metrics(struct member *m)
     m->proposals_pending = metrics_gauge(x, "etcd_server_proposals_pending", "The current number of pending proposals to commit.", NULL);
     m->heartbeat_failures = metrics_counter(x, "etcd_server_heartbeat_send_failures_total",
                                             "The total number of leader heartbeat send failures (likely overloaded from slow disk).", NULL);
+    m->slow_reads = metrics_counter(x, "etcd_server_slow_read_indexes_total",
+                                    "The total number of pending read indexes not in sync with leader's or timed out read index requests.", NULL);
     m->lease_expired = metrics_counter(x, "etcd_debugging_server_lease_expired_total", "The total number of expired leases.", NULL);
 }
 
