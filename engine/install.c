@@ -174,8 +174,9 @@ static enum err put_own_rows(struct copier *c, struct err_ctx *ec)
         return e;
     }
     if (c->index == 0 || c->term == 0 || !c->has_conf) {
-        return err_set(ec, ERR_CORRUPT, "bucket meta: no " ROW_CONSISTENT_INDEX ", " ROW_TERM
-                                        " or " ROW_CONF_STATE " with a voter");
+        return err_set(ec, ERR_CORRUPT,
+                       "bucket meta: no " ROW_CONSISTENT_INDEX ", " ROW_TERM " or " ROW_CONF_STATE
+                       " with a voter");
     }
     be64_put(number, FORMAT_VERSION);
     be64_put(installed, c->index);
@@ -348,7 +349,8 @@ void engine_adopt(struct engine *e, struct staged **sp)
     *sp = NULL;
     ASSERT(e->entry_rows.n == 0);
     ASSERT(e->n_changes == 0);
-    auth_replace(e->auth, &old->auth); /* first: nobody whom the new state knows no more shall read it */
+    /* First: nobody whom the new state knows no more shall read it. */
+    auth_replace(e->auth, &old->auth);
     lock_write(e);
     swap_shared(e, old);
     swap_owned(e, old);
