@@ -35,29 +35,26 @@ enum kind {
     N_KINDS
 };
 
-static const struct {
-    const char *name;
-    unsigned weight; /* among the clients' requests; 0: the administrator's */
-} kinds[N_KINDS] = {
-    [ASK_PUT] = {"put", 300},
-    [ASK_DELETE] = {"delete", 60},
-    [ASK_TXN] = {"txn", 120},
-    [ASK_GRANT] = {"grant", 15},
-    [ASK_REVOKE] = {"revoke", 8},
-    [ASK_COMPACT] = {"compact", 25},
-    [ASK_READ] = {"read", 200},
-    [ASK_READ_LOCAL] = {"local read", 60},
-    [ASK_READ_OLD] = {"read of the past", 40},
-    [ASK_READ_SLOWLY] = {"slow read", 20},
-    [ASK_KEEPALIVE] = {"keepalive", 20},
-    [ASK_ADD] = {"add member", 0},
-    [ASK_REMOVE] = {"remove member", 0},
-    [ASK_PROMOTE] = {"promote member", 0},
-    [ASK_TRANSFER] = {"transfer leadership", 4},
-    [ASK_DEFRAG] = {"defragment", 2},
-    [ASK_FLUSH] = {"flush", 4},
-    [ASK_WAIT_APPLIED] = {"wait for applied", 6},
-    [ASK_CONFIRM_LEADER] = {"confirm leader", 8},
+static const char *const names[N_KINDS] = {
+    [ASK_PUT] = "put",
+    [ASK_DELETE] = "delete",
+    [ASK_TXN] = "txn",
+    [ASK_GRANT] = "grant",
+    [ASK_REVOKE] = "revoke",
+    [ASK_COMPACT] = "compact",
+    [ASK_READ] = "read",
+    [ASK_READ_LOCAL] = "local read",
+    [ASK_READ_OLD] = "read of the past",
+    [ASK_READ_SLOWLY] = "slow read",
+    [ASK_KEEPALIVE] = "keepalive",
+    [ASK_ADD] = "add member",
+    [ASK_REMOVE] = "remove member",
+    [ASK_PROMOTE] = "promote member",
+    [ASK_TRANSFER] = "transfer leadership",
+    [ASK_DEFRAG] = "defragment",
+    [ASK_FLUSH] = "flush",
+    [ASK_WAIT_APPLIED] = "wait for applied",
+    [ASK_CONFIRM_LEADER] = "confirm leader",
 };
 
 struct client_op {
@@ -97,7 +94,7 @@ static void submit(struct client_op *c)
     struct node *n = c->node;
     struct sim *s = n->sim;
     enum err e = member_submit(n->m, &c->op);
-    sim_note(s, n, c->op.request_id + (uint64_t)c->kind, "asked: %s%s, m%" PRIu64, kinds[c->kind].name, e == OK ? "" : " (not taken)",
+    sim_note(s, n, c->op.request_id + (uint64_t)c->kind, "asked: %s%s, m%" PRIu64, names[c->kind], e == OK ? "" : " (not taken)",
              (c->change.id != 0 ? c->change.id : c->op.target) & 0xffffu);
     if (e != OK) {
         buf_unref(&c->op.data);
@@ -161,7 +158,7 @@ static int64_t some_lease(struct sim *s)
     return 0;
 }
 
-static void ask_put(struct node *n, bool probe)
+static void put_something(struct node *n, bool probe)
 {
     struct sim *s = n->sim;
     struct client_op *c = op_create(n, ASK_PUT);
@@ -173,6 +170,11 @@ static void ask_put(struct node *n, bool probe)
     r.put = &p.put;
     propose(c, &r);
     buf_unref(&p.value);
+}
+
+static void ask_put(struct node *n)
+{
+    put_something(n, false);
 }
 
 static void ask_delete(struct node *n)
@@ -445,66 +447,44 @@ static void ask_plain(struct node *n, enum kind kind, enum member_op_kind op_kin
     submit(c);
 }
 
-static void ask(struct node *n, enum kind kind)
+static void ask_some_read(struct node *n)
 {
-    struct sim *s = n->sim;
-    switch (kind) {
-    case ASK_PUT:
-        ask_put(n, false);
-        return;
-    case ASK_DELETE:
-        ask_delete(n);
-        return;
-    case ASK_TXN:
-        ask_txn(n);
-        return;
-    case ASK_GRANT:
-        ask_grant(n);
-        return;
-    case ASK_REVOKE:
-        ask_revoke(n);
-        return;
-    case ASK_COMPACT:
-        ask_compact(n);
-        return;
-    case ASK_READ:
-        ask_read(n, false);
-        return;
-    case ASK_READ_LOCAL:
-        read_now(n, 0, -1, "local read");
-        return;
-    case ASK_READ_OLD:
-        read_now(n, (int64_t)rng_between(&s->rng, 1, (uint64_t)s->model.revision), -1, "read of the past");
-        return;
-    case ASK_READ_SLOWLY:
-        ask_read_slowly(n);
-        return;
-    case ASK_KEEPALIVE:
-        ask_keepalive(n);
-        return;
-    case ASK_TRANSFER:
-        ask_plain(n, kind, MEMBER_TRANSFER);
-        return;
-    case ASK_DEFRAG:
-        ask_plain(n, kind, MEMBER_DEFRAG);
-        return;
-    case ASK_FLUSH:
-        ask_plain(n, kind, MEMBER_FLUSH);
-        return;
-    case ASK_WAIT_APPLIED:
-        ask_plain(n, kind, MEMBER_WAIT_APPLIED);
-        return;
-    case ASK_CONFIRM_LEADER:
-        ask_plain(n, kind, MEMBER_CONFIRM_LEADER);
-        return;
-    case ASK_ADD:
-    case ASK_REMOVE:
-    case ASK_PROMOTE:
-    case N_KINDS:
-        break;
-    }
-    UNREACHABLE();
+    ask_read(n, false);
 }
+
+static void ask_read_local(struct node *n)
+{
+    read_now(n, 0, -1, "local read");
+}
+
+static void ask_read_old(struct node *n)
+{
+    read_now(n, (int64_t)rng_between(&n->sim->rng, 1, (uint64_t)n->sim->model.revision), -1, "read of the past");
+}
+
+static const struct {
+    unsigned weight;
+    void (*ask)(struct node *n); /* NULL: an op without anything to fill in, of the kind that follows */
+    enum kind kind;
+    enum member_op_kind op_kind;
+} requests[] = {
+    {300, ask_put, ASK_PUT, MEMBER_PROPOSE},
+    {60, ask_delete, ASK_DELETE, MEMBER_PROPOSE},
+    {120, ask_txn, ASK_TXN, MEMBER_PROPOSE},
+    {15, ask_grant, ASK_GRANT, MEMBER_PROPOSE},
+    {8, ask_revoke, ASK_REVOKE, MEMBER_PROPOSE},
+    {25, ask_compact, ASK_COMPACT, MEMBER_PROPOSE},
+    {200, ask_some_read, ASK_READ, MEMBER_PROPOSE},
+    {60, ask_read_local, ASK_READ_LOCAL, MEMBER_PROPOSE},
+    {40, ask_read_old, ASK_READ_OLD, MEMBER_PROPOSE},
+    {20, ask_read_slowly, ASK_READ_SLOWLY, MEMBER_PROPOSE},
+    {20, ask_keepalive, ASK_KEEPALIVE, MEMBER_PROPOSE},
+    {4, NULL, ASK_TRANSFER, MEMBER_TRANSFER},
+    {2, NULL, ASK_DEFRAG, MEMBER_DEFRAG},
+    {4, NULL, ASK_FLUSH, MEMBER_FLUSH},
+    {6, NULL, ASK_WAIT_APPLIED, MEMBER_WAIT_APPLIED},
+    {8, NULL, ASK_CONFIRM_LEADER, MEMBER_CONFIRM_LEADER},
+};
 
 static void client_event(struct sim *s, struct event *e)
 {
@@ -512,17 +492,19 @@ static void client_event(struct sim *s, struct event *e)
         return;
     }
     unsigned total = 0;
-    for (size_t i = 0; i < N_KINDS; i++) {
-        total += kinds[i].weight;
+    for (size_t i = 0; i < ARRAY_LEN(requests); i++) {
+        total += requests[i].weight;
     }
     uint64_t pick = rng_below(&s->rng, total);
-    size_t kind = 0;
-    while (pick >= kinds[kind].weight) {
-        pick -= kinds[kind++].weight;
+    size_t i = 0;
+    while (pick >= requests[i].weight) {
+        pick -= requests[i++].weight;
     }
     struct node *n = sim_random_up(s);
-    if (n != NULL && !n->doomed) {
-        ask(n, (enum kind)kind);
+    if (n != NULL && !n->doomed && requests[i].ask != NULL) {
+        requests[i].ask(n);
+    } else if (n != NULL && !n->doomed) {
+        ask_plain(n, requests[i].kind, requests[i].op_kind);
     }
     struct event next = *e;
     next.at = s->now + rng_between(&s->rng, 1, 2 * s->set.client_every);
@@ -698,17 +680,17 @@ static void judge_proposal(struct client_op *c)
     }
     const struct model_result *r = model_result(&s->model, c->op.request_id);
     if (r == NULL) {
-        sim_violation(s, "answer", "%s acknowledges a %s that is not in the committed log", c->node->name, kinds[c->kind].name);
+        sim_violation(s, "answer", "%s acknowledges a %s that is not in the committed log", c->node->name, names[c->kind]);
         return;
     }
     if (r->err != c->op.err || r->revision != c->op.result.revision) {
-        sim_violation(s, "answer", "%s answers a %s with %s at revision %" PRId64 ", the model has %s at %" PRId64, c->node->name, kinds[c->kind].name,
+        sim_violation(s, "answer", "%s answers a %s with %s at revision %" PRId64 ", the model has %s at %" PRId64, c->node->name, names[c->kind],
                       err_text(c->op.err), c->op.result.revision, err_text(r->err), r->revision);
         return;
     }
     if (r->revision < c->seen || (c->kind == ASK_PUT && r->err == OK && r->revision <= c->seen)) {
         sim_violation(s, "answer", "%s: a %s took effect at revision %" PRId64 ", and %" PRId64 " had been seen before it was asked", c->node->name,
-                      kinds[c->kind].name, r->revision, c->seen);
+                      names[c->kind], r->revision, c->seen);
     }
     if (c->kind == ASK_TXN) {
         judge_txn(c, r->succeeded);
@@ -724,48 +706,19 @@ void client_answered(struct node *n, struct member_op *op)
     struct client_op *c = CONTAINER_OF(op, struct client_op, op);
     struct sim *s = n->sim;
     unlink_op(c);
-    sim_note(s, n, c->op.request_id * 31u + (uint64_t)op->err, "answered: %s, %s, revision %" PRId64, kinds[c->kind].name, err_text(op->err),
+    sim_note(s, n, c->op.request_id * 31u + (uint64_t)op->err, "answered: %s, %s, revision %" PRId64, names[c->kind], err_text(op->err),
              op->result.revision);
-    switch (op->kind) {
-    case MEMBER_PROPOSE:
+    if (op->kind == MEMBER_PROPOSE) {
         judge_proposal(c);
-        break;
-    case MEMBER_READ_INDEX:
-        if (op->err == OK) {
-            read_now(n, 0, c->seen, "read");
-        } else {
-            s->stats.unknown++;
-        }
-        break;
-    case MEMBER_CHANGE:
+    } else if (op->kind == MEMBER_READ_INDEX && op->err == OK) {
+        read_now(n, 0, c->seen, "read");
+    } else if (op->kind == MEMBER_CHANGE) {
         change_answered(c);
-        break;
-    case MEMBER_CONFIRM_LEADER:
-    case MEMBER_CALL:
-    case MEMBER_FLUSH:
-    case MEMBER_DEFRAG:
-    case MEMBER_COMPACTED:
-    case MEMBER_TRANSFER:
-    case MEMBER_WAIT_APPLIED:
-    case MEMBER_INSTALL:
-    case MEMBER_NEWS_LOG:
-    case MEMBER_NEWS_STORED:
-    case MEMBER_NEWS_COMPACTED:
-    case MEMBER_NEWS_INSTALLED:
-    case MEMBER_NEWS_MESSAGE:
-    case MEMBER_NEWS_LINK:
-    case MEMBER_NEWS_VERSIONS:
-        break;
     }
-    if (c->probe) {
-        n->probes_left -= op->err == OK ? 1u : 0u;
-        if (op->err != OK && n->state == NODE_UP && !s->violated) {
-            if (c->kind == ASK_PUT) {
-                ask_put(n, true);
-            } else {
-                ask_read(n, true);
-            }
-        }
+    if (c->probe && op->err == OK) {
+        n->probes_left--;
+    } else if (c->probe && n->state == NODE_UP && !s->violated) {
+        (c->kind == ASK_PUT ? put_something : ask_read)(n, true);
     }
     op_free(c);
 }
@@ -782,110 +735,11 @@ void client_forget(struct node *n)
     n->answers_last = &n->answers;
 }
 
-/* --- watching ------------------------------------------------------------------------------------------------------------------------- */
-
-static bool deliver(void *arg, struct watcher *watcher, const struct watch_delivery *d)
-{
-    struct watching *w = arg;
-    (void)watcher;
-    if (rng_chance(&w->sim->rng, w->refuse)) {
-        return false; /* the stream is full; a later tick resumes it */
-    }
-    return judge_delivery(w, d);
-}
-
-static void skip_to(struct watching *w, int64_t revision)
-{
-    const struct model *m = &w->sim->model;
-    while (w->cursor < m->n_events && m->events[w->cursor].revision < revision) {
-        w->cursor++;
-    }
-    w->next = revision;
-}
-
-static void compacted(void *arg, struct watcher *watcher, int64_t revision)
-{
-    struct watching *w = arg;
-    struct sim *s = w->sim;
-    (void)watcher;
-    if (revision > s->model.compacted || w->next >= revision) {
-        sim_violation(s, "watch", "%s: a watch at revision %" PRId64 " hears that %" PRId64 " is compacted (the model: %" PRId64 ")", w->node->name, w->next,
-                      revision, s->model.compacted);
-    }
-    w->dead = true;
-    skip_to(w, revision);
-}
-
-static const struct watch_owner owner = {deliver, compacted};
-
-static void attach(struct watching *w)
-{
-    struct sim *s = w->sim;
-    struct node *n = sim_random_up(s);
-    if (n == NULL || n->doomed) {
-        return;
-    }
-    uint8_t key[4];
-    char name[8];
-    model_key_name(w->key, name);
-    struct watch_spec spec = {.owner = &owner, .arg = w, .start_revision = w->next};
-    key[0] = 'a';
-    key[1] = 'z';
-    spec.key = w->whole ? slice_of(key, 1) : slice_str(name);
-    spec.range_end = w->whole ? slice_of(key + 1, 1) : slice_of(NULL, 0);
-    int64_t live = 0;
-    w->node = n;
-    w->dead = false;
-    w->w = watch_add(n->hub, &spec, &live);
-}
-
-static void leave(struct watching *w)
-{
-    watch_remove(w->node->hub, &w->w);
-    w->node = NULL;
-}
-
-static void watch_event(struct sim *s, struct event *e)
-{
-    struct watching *w = &s->watches[e->a];
-    if (w->node == NULL) {
-        attach(w);
-    } else if (w->dead || (!s->calm && rng_chance(&s->rng, 30))) {
-        leave(w);
-    } else {
-        watch_resume(w->node->hub, w->w);
-        (void)watch_hub_step(w->node->hub);
-    }
-    struct event next = *e;
-    next.at = s->now + rng_between(&s->rng, 5, 200) * MS;
-    sim_schedule(s, &next);
-}
-
-bool client_watches_done(struct sim *s)
-{
-    const struct model *m = &s->model;
-    for (size_t i = 0; i < SIM_WATCHES; i++) {
-        const struct watching *w = &s->watches[i];
-        if (w->node == NULL) {
-            return false;
-        }
-        for (size_t j = w->cursor; j < m->n_events; j++) {
-            if (w->whole || m->events[j].key == w->key) {
-                return false;
-            }
-        }
-    }
-    return true;
-}
+/* --- beginning and end ---------------------------------------------------------------------------------------------- */
 
 void client_node_gone(struct node *n)
 {
-    for (size_t i = 0; i < SIM_WATCHES; i++) {
-        struct watching *w = &n->sim->watches[i];
-        if (w->node == n) {
-            leave(w);
-        }
-    }
+    watch_node_gone(n);
     for (size_t i = 0; i < SIM_OPEN_READS; i++) {
         if (n->reads[i].read != NULL) {
             close_read(&n->reads[i]);
@@ -893,17 +747,11 @@ void client_node_gone(struct node *n)
     }
 }
 
-/* --- beginning and end ------------------------------------------------------------------------------------------------------------------ */
-
 void client_init(struct sim *s)
 {
     sim_schedule(s, &(struct event){.at = s->now + rng_between(&s->rng, 1, 500) * MS, .name = "client", .run = client_event});
     sim_schedule(s, &(struct event){.at = s->now + 100u * MS, .name = "admin", .run = admin_event, .a = s->now + 1000u * MS});
-    for (size_t i = 0; i < SIM_WATCHES; i++) {
-        s->watches[i] = (struct watching){.sim = s, .whole = i % 2 == 0, .key = (uint32_t)rng_below(&s->rng, SIM_KEYS), .next = 1};
-        s->watches[i].refuse = i == 0 ? 200 : 0;
-        sim_schedule(s, &(struct event){.at = s->now + rng_between(&s->rng, 1, 500) * MS, .name = "watch", .run = watch_event, .a = i});
-    }
+    watch_init(s);
 }
 
 void client_probe(struct sim *s)
@@ -913,7 +761,7 @@ void client_probe(struct sim *s)
         n->probes_left = 0;
         if (n->state == NODE_UP) {
             n->probes_left = 2;
-            ask_put(n, true);
+            put_something(n, true);
             ask_read(n, true);
         }
     }

@@ -247,6 +247,58 @@ static void heal_partition(struct sim *s, struct fault *f)
     cut_between(s, f->mask, true, false);
 }
 
+/* Whoever leads is cut off, again and again, with a disk that may stand still: leaders with entries that nobody else has, and
+ * new ones that cannot write their first entry. */
+static void storm_event(struct sim *s, struct event *e)
+{
+    struct fault *f = s->faults;
+    while (f != NULL && f->serial != e->a) {
+        f = f->next;
+    }
+    if (f == NULL) {
+        return;
+    }
+    struct node *old = still(s, f);
+    cut_between(s, f->mask, true, false);
+    if (old != NULL) {
+        old->disk_hung = false;
+        node_log_pump(old);
+        if (rng_chance(&s->rng, 300)) {
+            node_stop(old, STOP_POWER);
+        }
+        if (old->state == NODE_DOWN && !old->stay_down && !model_is_gone(&s->model, old->id)) {
+            node_start(old);
+        }
+    }
+    struct node *n = sim_leader(s);
+    f->mask = 0;
+    if (n != NULL) {
+        f->id = n->id;
+        f->slot = n->slot;
+        n->disk_hung = rng_chance(&s->rng, 400);
+        n->led_then = false;
+        if (rng_chance(&s->rng, 700)) {
+            f->mask = UINT64_C(1) << n->slot;
+            cut_between(s, f->mask, rng_chance(&s->rng, 700), true);
+        }
+    }
+    struct event next = *e;
+    next.at = s->now + rng_between(&s->rng, 1, 4u * s->set.heartbeat_ms * s->set.election_ticks) * MS;
+    sim_schedule(s, &next);
+}
+
+static bool storm(struct sim *s, struct fault *f)
+{
+    sim_schedule(s, &(struct event){.at = s->now + MS, .name = "storm", .run = storm_event, .a = f->serial});
+    return true;
+}
+
+static void heal_storm(struct sim *s, struct fault *f)
+{
+    heal_disk(s, f);
+    cut_between(s, f->mask, true, false);
+}
+
 static bool cut_link(struct sim *s, struct fault *f)
 {
     f->slot = (unsigned)rng_below(&s->rng, SIM_SLOTS);
@@ -364,6 +416,7 @@ static const struct fault_kind kinds[] = {
     {"partition", 12, partition, heal_partition},
     {"one-way partition", 8, partition_one_way, heal_partition},
     {"isolated member", 12, isolate, heal_partition},
+    {"storm", 8, storm, heal_storm},
     {"cut link", 10, cut_link, heal_link},
     {"bad wires", 12, bad_wires, heal_wires},
     {"damaged snapshots", 6, damage_snapshots, heal_snapshots},

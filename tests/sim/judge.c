@@ -197,6 +197,7 @@ static void judge_leader(struct node *n, const struct raft_message *m)
     } else if (*leader != n->id) {
         sim_violation(s, "election", "two leaders in term %" PRIu64 ": m%" PRIu64 " and %s", m->term, *leader & 0xffffu, n->name);
     }
+    n->lead_term = m->term;
     if (n->removed_at != 0 && s->now - n->removed_at > REMOVED_LEADS_MAX) {
         sim_violation(s, "membership", "%s leads long after it was removed", n->name);
     }
@@ -297,6 +298,21 @@ static void judge_committed(struct node *n, uint64_t applied)
     }
 }
 
+/* A leader counts copies of entries of its own term only; older ones are committed by what follows them (section 5.4.2 of the Raft paper). */
+static void judge_counting(struct node *n, const struct member_status *st)
+{
+    const struct shadow *sh = &n->shadow;
+    uint64_t index = st->committed_index;
+    bool went_on = n->lead_before && st->is_leader && n->lead_term_before == n->lead_term && index > n->committed_before;
+    if (went_on && index > sh->base && index <= sh->base + sh->n && settled(n, index) == index && sh->term[index - sh->base - 1] < n->lead_term) {
+        sim_violation(n->sim, "commit", "%s, leader of term %" PRIu64 ", commits entry %" PRIu64 " of term %" PRIu64 " by counting", n->name, n->lead_term,
+                      index, sh->term[index - sh->base - 1]);
+    }
+    n->lead_before = st->is_leader;
+    n->lead_term_before = n->lead_term;
+    n->committed_before = index;
+}
+
 static uint64_t mix(uint64_t h, uint64_t v)
 {
     uint64_t both[2] = {h, v};
@@ -378,6 +394,7 @@ void judge_turn(struct node *n)
     struct engine *e = member_engine(n->m);
     struct member_status st = member_status(n->m);
     judge_committed(n, st.applied_index);
+    judge_counting(n, &st);
     if (s->violated || st.applied_index == n->checked_applied) {
         return;
     }

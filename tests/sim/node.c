@@ -624,6 +624,8 @@ static void reset_process(struct node *n)
     n->was_restored = false;
     n->removed_at = 0;
     n->heard_removed = false;
+    n->lead_before = false;
+    n->lead_term = 0;
     n->checked_applied = 0;
     n->conf_checked = 0;
     n->clock_base = n->clock_base > MS ? n->clock_base : MS;

@@ -155,7 +155,7 @@ static void draw_settings(struct sim *s)
     set->admin_every = rng_chance(r, 500) ? rng_between(r, 100, 2000) * MS : 0;
     set->fault_every = rng_between(r, 100, 1500) * MS;
     set->fault_long = rng_between(r, 50, 3000) * MS;
-    set->duration = rng_between(r, 3000, 10000) * MS;
+    set->duration = rng_between(r, 2000, 8000) * MS;
     set->pre_vote = rng_chance(r, 800);
     set->strict_reconfig = rng_chance(r, 500);
     set->value_max = rng_chance(r, 300) ? 4000 : 200;
@@ -247,7 +247,7 @@ static const char *missing(struct sim *s)
     if (!leases_done(s)) {
         return "a lease that nobody keeps alive does not expire";
     }
-    return client_watches_done(s) ? NULL : "a watch has not got everything";
+    return watch_all_done(s) ? NULL : "a watch has not got everything";
 }
 
 /* Slices of simulated time until `missing` is content. */

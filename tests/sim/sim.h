@@ -4,7 +4,7 @@
  *             simulated time, clients, faults and judges. Everything follows from one seed.
  *
  *                 faults.c ─┐                       ┌─ judge.c: what must hold after each step
- *                 client.c ─┼─► world (run.c) ──────┤
+ *       client.c, watch.c ─┼─► world (run.c) ──────┤
  *                 net.c    ─┤   node.c: one member  └─ model.c: the log that was committed, and what it means
  *                 disk.c   ─┘
  *
@@ -157,6 +157,8 @@ struct node {
     uint64_t promised_term;
     uint64_t durable_term;
     uint64_t vote_term, vote;
+    bool lead_before; /* at the last judgement */
+    uint64_t lead_term, lead_term_before, committed_before;
     bool heard_removed;
     uint64_t removed_at; /* simulated time at which it applied its own removal; 0: not */
     uint64_t up_since;
@@ -395,7 +397,12 @@ void client_node_gone(struct node *n); /* readers and watchers leave it, before 
 /* At the end: ask every member for a write and a read. */
 void client_probe(struct sim *s);
 bool client_probed(struct sim *s); /* all of them succeeded */
-bool client_watches_done(struct sim *s);
+
+/* --- watch.c -------------------------------------------------------------------------------------------------- */
+
+void watch_init(struct sim *s);
+void watch_node_gone(struct node *n);
+bool watch_all_done(struct sim *s); /* everybody has got everything */
 
 /* --- faults.c ------------------------------------------------------------------------------------------------- */
 
