@@ -252,7 +252,11 @@ void judge_hung(struct node *n)
     }
     struct engine_conf c;
     engine_conf(member_engine(n->m), &c);
-    if (c.n_voters > 1 && s->now - n->hung_since > 8u * election && s->now - n->up_since > 8u * election && member_status(n->m).is_leader) {
+    if (c.n_voters == 1 || s->now - n->hung_since <= 8u * election || s->now - n->up_since <= 8u * election) {
+        return;
+    }
+    s->stats.hung_leaders++;
+    if (member_status(n->m).is_leader) {
         sim_violation(s, "leader", "%s still leads, and its disk has done nothing for %.0f ms", n->name, (double)(s->now - n->hung_since) / 1e6);
     }
 }
