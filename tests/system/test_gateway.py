@@ -233,6 +233,32 @@ def compared(version, program):
     return Compared
 
 
+class WithOld(unittest.TestCase):
+    """etcd 3.4's gateway is another program: what it serves we serve the same; its refusals have another form."""
+
+    maxDiff = None
+    PATHS = ("kv/", "lease/", "lock/", "election/")
+
+    def test_same_replies(self):
+        program = oracle_server.programs().get("3.4")
+        if program is None:
+            self.skipTest("no etcd 3.4 here")
+        ours, theirs = Server().start(), oracle_server.Etcd(program).start()
+        self.addCleanup(ours.close)
+        self.addCleanup(theirs.close)
+        compared_rows = 0
+        for path, body, *headers in SAME:
+            with self.subTest(path=path, body=str(body)[:200]):
+                more = headers[0] if headers else None
+                b = ask(theirs, "/v3/" + path, body, headers=more)
+                if b.status == 200:
+                    a = ask(ours, "/v3/" + path, body, headers=more)
+                    if path.startswith(self.PATHS) and "'sort_order': 99" not in str(body):  # which it overlooks
+                        compared_rows += 1
+                        self.assertEqual((a.status, a.shown()[2]), (b.status, b.shown()[2]))
+        self.assertGreater(compared_rows, 30)
+
+
 if "3.7" in oracle_server.programs():
     Against3_7 = compared("3.7", oracle_server.programs()["3.7"])
 
