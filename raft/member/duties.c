@@ -177,7 +177,11 @@ static bool may_publish(struct member *m)
 {
     struct raft_conf_state conf;
     raft_conf_state(m->raft, &conf);
-    if (m->cfg.transport == NULL || conf.voters.n + conf.learners.n <= 1 || m->now_ms >= m->started_ms + PUBLISH_PATIENCE_MS) {
+    size_t n = conf.voters.n + conf.learners.n;
+    if (n == 0) {
+        return false; /* it joins, and has heard nothing yet */
+    }
+    if (m->cfg.transport == NULL || n == 1 || m->now_ms >= m->started_ms + PUBLISH_PATIENCE_MS) {
         return true;
     }
     char text[16];

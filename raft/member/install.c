@@ -11,9 +11,28 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/assert.h"
 #include "base/mem.h"
+
+static void copy_ids(uint64_t *out, size_t *n, const struct raft_ids *ids)
+{
+    static_assert(RAFT_MEMBERS_MAX <= ENGINE_CONF_MAX, "every configuration of raft fits into the engine's");
+    *n = ids->n;
+    memcpy(out, ids->id, ids->n * sizeof(*out));
+}
+
+static void origin_of(const struct raft_snapshot *s, struct snapshot_origin *out)
+{
+    out->index = s->index;
+    out->term = s->term;
+    copy_ids(out->conf.voters, &out->conf.n_voters, &s->conf.voters);
+    copy_ids(out->conf.learners, &out->conf.n_learners, &s->conf.learners);
+    copy_ids(out->conf.voters_outgoing, &out->conf.n_voters_outgoing, &s->conf.voters_outgoing);
+    copy_ids(out->conf.learners_next, &out->conf.n_learners_next, &s->conf.learners_next);
+    out->conf.auto_leave = s->conf.auto_leave;
+}
 
 enum err member_stage(struct member *m, const struct bolt_source *src, const struct raft_message *message, struct staged **out, struct err_ctx *ec)
 {
@@ -21,15 +40,16 @@ enum err member_stage(struct member *m, const struct bolt_source *src, const str
     if (m->cfg.place == NULL) {
         return err_set(ec, ERR_UNSUPPORTED, "no place for a snapshot");
     }
+    if (message->snapshot == NULL) {
+        return err_set(ec, ERR_INVALID, "a message without a snapshot");
+    }
     if (atomic_exchange_explicit(&m->staging, true, memory_order_acq_rel)) {
         return err_set(ec, ERR_BUSY, "another snapshot is being received");
     }
-    enum err e = engine_stage(&m->engine_cfg, m->cfg.place, src, out, ec);
-    uint64_t index = message->snapshot == NULL ? 0 : message->snapshot->index;
-    if (e == OK && staged_index(*out) != index) {
-        e = err_set(ec, ERR_CORRUPT, "database is of index %" PRIu64 ", its message of %" PRIu64, staged_index(*out), index);
-        staged_discard(out);
-    }
+    struct snapshot_origin *origin = xcalloc(1, sizeof(*origin));
+    origin_of(message->snapshot, origin);
+    enum err e = engine_stage_of(&m->engine_cfg, m->cfg.place, src, origin, out, ec);
+    free(origin);
     if (e != OK) {
         atomic_store_explicit(&m->staging, false, memory_order_release);
     }
