@@ -99,6 +99,9 @@ static void submit(struct client_op *c)
     if (e != OK) {
         buf_unref(&c->op.data);
         s->stats.refused++;
+        if (c->probe) {
+            n->probes[c->kind == ASK_PUT ? 0 : 1] = PROBE_WANTED;
+        }
         op_free(c);
         return;
     }
@@ -715,10 +718,8 @@ void client_answered(struct node *n, struct member_op *op)
     } else if (op->kind == MEMBER_CHANGE) {
         change_answered(c);
     }
-    if (c->probe && op->err == OK) {
-        n->probes_left--;
-    } else if (c->probe && n->state == NODE_UP && !s->violated) {
-        (c->kind == ASK_PUT ? put_something : ask_read)(n, true);
+    if (c->probe) {
+        n->probes[c->kind == ASK_PUT ? 0 : 1] = op->err == OK ? PROBE_DONE : PROBE_WANTED;
     }
     op_free(c);
 }
@@ -729,6 +730,9 @@ void client_forget(struct node *n)
         struct client_op *c = n->ops;
         n->ops = c->next;
         n->sim->stats.unknown++;
+        if (c->probe) {
+            n->probes[c->kind == ASK_PUT ? 0 : 1] = PROBE_WANTED;
+        }
         op_free(c);
     }
     n->answers = NULL;
@@ -754,25 +758,21 @@ void client_init(struct sim *s)
     watch_init(s);
 }
 
-void client_probe(struct sim *s)
+bool client_probe(struct sim *s)
 {
+    bool all = true;
     for (size_t i = 0; i < SIM_SLOTS; i++) {
         struct node *n = &s->nodes[i];
-        n->probes_left = 0;
-        if (n->state == NODE_UP) {
-            n->probes_left = 2;
-            put_something(n, true);
-            ask_read(n, true);
+        if (n->state == NODE_FREE || n->stay_down || model_is_gone(&s->model, n->id)) {
+            continue;
+        }
+        all = all && n->probes[0] == PROBE_DONE && n->probes[1] == PROBE_DONE;
+        for (size_t k = 0; k < 2 && n->state == NODE_UP; k++) {
+            if (n->probes[k] == PROBE_WANTED) {
+                n->probes[k] = PROBE_ASKED;
+                (k == 0 ? put_something : ask_read)(n, true);
+            }
         }
     }
-}
-
-bool client_probed(struct sim *s)
-{
-    for (size_t i = 0; i < SIM_SLOTS; i++) {
-        if (s->nodes[i].state == NODE_UP && s->nodes[i].probes_left > 0) {
-            return false;
-        }
-    }
-    return true;
+    return all;
 }

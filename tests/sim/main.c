@@ -6,6 +6,7 @@
  *     sim --file PATH           those listed there, one a line; # begins a comment
  *     --trace                   everything that happens, line by line
  *     --twice                   each world twice: both have to go the same way
+ *     --fault NAME              only this kind of fault (once more: that one too), as named in faults.c
  *     --plant N                 with a bug of the simulator's own machines (tests/sim/planted)
  *
  * Ends with 1 at the first violation, which it names with seed, simulated time and judge.
@@ -26,7 +27,8 @@ struct options {
     uint64_t seed, n_seeds, seconds;
     const char *file;
     enum plant plant;
-    bool trace, twice, quiet;
+    uint64_t faults; /* only these kinds; 0: each world its own */
+    bool trace, twice;
 };
 
 struct totals {
@@ -63,6 +65,7 @@ static void add_stats(struct totals *t, const struct sim *s)
 static bool run_once(const struct options *o, uint64_t seed, uint64_t *hash, struct totals *t)
 {
     struct sim *s = sim_create(seed, o->plant, o->trace);
+    s->set.faults = o->faults != 0 ? o->faults : s->set.faults;
     bool ok = sim_run(s);
     if (!ok) {
         (void)fflush(stdout);
@@ -119,6 +122,17 @@ static void report(const struct totals *t, uint64_t ns)
            x->watch_events, x->hung_leaders);
 }
 
+static bool parse_fault(const char *name, uint64_t *faults)
+{
+    for (size_t i = 0; i < faults_count(); i++) {
+        if (strcmp(fault_name(i), name) == 0) {
+            *faults |= UINT64_C(1) << i;
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool parse(int argc, char **argv, struct options *o)
 {
     for (int i = 1; i < argc; i++) {
@@ -146,6 +160,10 @@ static bool parse(int argc, char **argv, struct options *o)
             o->seconds = strtoull(v, NULL, 10);
         } else if (strcmp(a, "--file") == 0) {
             o->file = v;
+        } else if (strcmp(a, "--fault") == 0) {
+            if (!parse_fault(v, &o->faults)) {
+                return false;
+            }
         } else if (strcmp(a, "--plant") == 0) {
             o->plant = (enum plant)strtoul(v, NULL, 10);
         } else {
@@ -165,7 +183,7 @@ int main(int argc, char **argv)
         o.seconds = 20;
     }
     if (!parse(argc, argv, &o)) {
-        fprintf(stderr, "usage: sim [--seed S | --seeds N --from S | --seconds T | --file PATH] [--trace] [--twice] [--plant N]\n");
+        fprintf(stderr, "usage: sim [--seed S | --seeds N --from S | --seconds T | --file PATH] [--trace] [--twice] [--fault NAME] [--plant N]\n");
         return 2;
     }
     (void)signal(SIGABRT, on_abort);

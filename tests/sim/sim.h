@@ -146,7 +146,7 @@ struct node {
     uint32_t crash_in_open; /* at this file call; 0: not */
     bool fault_armed;       /* a failure of the member is expected */
     bool stay_down; /* not a member yet */
-    unsigned probes_left; /* of the last requests: not yet answered with OK */
+    enum { PROBE_WANTED, PROBE_ASKED, PROBE_DONE } probes[2]; /* the last write and the last read */
 
     /* Judged. */
     struct shadow shadow;
@@ -394,9 +394,8 @@ void client_init(struct sim *s);
 void client_answered(struct node *n, struct member_op *op);
 void client_forget(struct node *n); /* the member is gone: what was asked has an unknown end */
 void client_node_gone(struct node *n); /* readers and watchers leave it, before it closes */
-/* At the end: ask every member for a write and a read. */
-void client_probe(struct sim *s);
-bool client_probed(struct sim *s); /* all of them succeeded */
+/* At the end: ask every member for a write and a read, and again when it was refused or the member began anew. True: all of them succeeded. */
+bool client_probe(struct sim *s);
 
 /* --- watch.c -------------------------------------------------------------------------------------------------- */
 
