@@ -320,11 +320,14 @@ static void report_done(struct node *n, size_t k, const struct wal_position *pos
     node_wake(n);
 }
 
-/* What may be in the log although nobody was told: the first entry of a batch that a crash tore. */
+/* What may be in the log although nobody was told: the lowest entry of a batch that a crash tore. Within it entries may step back. */
 static void set_maybe(struct node *n, const struct wal_batch *b)
 {
     n->maybe_valid = true;
-    n->maybe_from = b->restart_at != 0 ? 0 : b->n_entries > 0 ? b->entries[0].index : UINT64_MAX;
+    n->maybe_from = b->restart_at != 0 ? 0 : UINT64_MAX;
+    for (size_t i = 0; i < b->n_entries; i++) {
+        n->maybe_from = b->entries[i].index < n->maybe_from ? b->entries[i].index : n->maybe_from;
+    }
 }
 
 static bool write_items(struct node *n, size_t k)
