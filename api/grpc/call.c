@@ -639,6 +639,7 @@ struct slice grpc_call_metadata(const struct grpc_call *c, const char *key)
         [KEY_HASLEADER] = "hasleader",
         [KEY_CLIENT_API_VERSION] = "client-api-version",
         [KEY_GATEWAY_ACCEPT] = "grpcgateway-accept",
+        [KEY_COMMON_NAME] = ":common-name", /* which no metadata can be called */
     };
     for (size_t i = 0; i < KEY_N; i++) {
         if (strcmp(names[i], key) == 0) {
@@ -646,6 +647,11 @@ struct slice grpc_call_metadata(const struct grpc_call *c, const char *key)
         }
     }
     return (struct slice){NULL, 0};
+}
+
+struct slice grpc_call_common_name(const struct grpc_call *c)
+{
+    return c->in_process ? c->keys[KEY_COMMON_NAME] : slice_str(h2_common_name(&c->stream));
 }
 
 uint64_t grpc_call_deadline_ms(const struct grpc_call *c)

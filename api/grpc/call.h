@@ -30,6 +30,7 @@ enum call_key {
     KEY_HASLEADER,
     KEY_CLIENT_API_VERSION,
     KEY_GATEWAY_ACCEPT,
+    KEY_COMMON_NAME, /* no metadata: of who a call made inside is for */
     KEY_N
 };
 

@@ -95,6 +95,7 @@ bool grpc_local_open(struct grpc_local *l, struct grpc_server *s, struct loop *l
     set_key(c, KEY_AUTHORIZATION, head->authorization);
     set_key(c, KEY_HASLEADER, head->hasleader);
     set_key(c, KEY_CLIENT_API_VERSION, head->client_api_version);
+    set_key(c, KEY_COMMON_NAME, head->common_name);
     if (head->from_gateway) {
         set_key(c, KEY_GATEWAY_ACCEPT, slice_str("*/*"));
     }

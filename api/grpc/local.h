@@ -26,6 +26,7 @@ struct grpc_local {
 struct grpc_local_head {
     const char *path; /* "/etcdserverpb.KV/Put" */
     struct slice token, authorization, hasleader, client_api_version; /* NULL data: absent */
+    struct slice common_name; /* of a certificate that speaks for this call: grpc_call_common_name of the call it is part of */
     bool from_gateway; /* a certificate's name is then no identity: grpcgateway-accept is set */
     bool inner;        /* a step of a call that was admitted and counted already */
     uint64_t timeout_ms; /* UINT64_MAX: none */

@@ -325,6 +325,11 @@ enum err grpc_server_bind_unix(struct grpc_server *s, const char *path, struct e
     return http_server_bind_unix(s->http, path, ec);
 }
 
+void grpc_server_secure(struct grpc_server *s, struct tls *tls, bool plain)
+{
+    http_server_secure(s->http, tls, plain);
+}
+
 uint16_t grpc_server_port(const struct grpc_server *s, unsigned i)
 {
     return http_server_port(s->http, i);

@@ -19,6 +19,7 @@
 
 #include "api/http/exchange.h"
 #include "api/http/loop.h"
+#include "api/http/tls.h"
 #include "base/arena.h"
 #include "base/buf.h"
 #include "base/err.h"
@@ -77,6 +78,9 @@ struct arena *grpc_call_arena(struct grpc_call *c); /* lives as long as the call
 /* First value of a request metadata key (lower case); NULL data when absent. Kept: token, authorization, hasleader,
  * client-api-version, grpcgateway-accept. */
 struct slice grpc_call_metadata(const struct grpc_call *c, const char *key);
+/* The common name of the client's verified certificate, empty without one and once the call is closed. Borrowed until then. A call from inside has
+ * the name that its maker gave it. */
+struct slice grpc_call_common_name(const struct grpc_call *c);
 uint64_t grpc_call_deadline_ms(const struct grpc_call *c); /* of loop_now_ms; UINT64_MAX: none */
 bool grpc_call_ended(const struct grpc_call *c);
 void **grpc_call_state(struct grpc_call *c); /* the service's own pointer, NULL at first */
@@ -144,6 +148,9 @@ void grpc_server_destroy(struct grpc_server **s); /* after its loops were destro
  * ERR_INVALID, with the text Go gives: "listen tcp 127.0.0.1:2379: bind: address already in use". */
 MUST_CHECK enum err grpc_server_bind(struct grpc_server *s, const char *host, const char *port, struct err_ctx *ec);
 MUST_CHECK enum err grpc_server_bind_unix(struct grpc_server *s, const char *path, struct err_ctx *ec);
+
+/* As http_server_secure: what listeners speak that are bound from now on. */
+void grpc_server_secure(struct grpc_server *s, struct tls *tls, bool plain);
 
 /* The port of the i-th bound listener, for those who asked for port 0. */
 uint16_t grpc_server_port(const struct grpc_server *s, unsigned i);

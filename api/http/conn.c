@@ -113,7 +113,7 @@ static void tear_down(struct conn *c)
 
 void conn_init(struct conn *c, struct hub *h, const struct conn_io *io)
 {
-    *c = (struct conn){.io = io, .hub = h, .state = CONN_SNIFF, .timer.fire = on_timer};
+    *c = (struct conn){.io = io, .hub = h, .state = CONN_SNIFF, .timer.fire = on_timer, .common_name = ""};
     c->next = h->conns;
     c->prev = &h->conns;
     if (c->next != NULL) {
@@ -153,11 +153,11 @@ static void sniff(struct conn *c, struct slice in)
             conn_kill(c);
             return;
         }
-    } else if (c->sniffed[0] >= 'A' && c->sniffed[0] <= 'Z') {
+    } else if (c->hub->cfg->http.handle != NULL && c->sniffed[0] >= 'A' && c->sniffed[0] <= 'Z') {
         c->state = CONN_H1;
         h1_start(c);
     } else {
-        /* Neither protocol begins like this; TLS comes here too. */
+        /* Neither protocol that is spoken here begins like this. */
         conn_kill(c);
         return;
     }
@@ -249,8 +249,9 @@ static bool flush_conn(struct conn *c)
             conn_kill(c);
             return false;
         }
-        if ((size_t)n < out->len) {
-            bytes_add(&c->rest, out->data + n, out->len - (size_t)n);
+        if (n == CONN_HELD || (size_t)n < out->len) {
+            size_t taken = n == CONN_HELD ? out->len : (size_t)n;
+            bytes_add(&c->rest, out->data + taken, out->len - taken);
             c->writing = true;
             c->write_since_ms = loop_now_ms(c->hub->loop);
             if (c->timer.heap_pos == 0 || c->timer.at_ms > c->write_since_ms + CONN_STALL_MS) {
@@ -362,5 +363,7 @@ void hub_deinit(struct hub *h)
     h2_options_destroy(h);
     slab_deinit(&h->slab);
     free(h->in);
+    free(h->plain);
     bytes_deinit(&h->out);
+    bytes_deinit(&h->sealed);
 }

@@ -11,6 +11,7 @@
 #ifndef API_HTTP_CONN_H
 #define API_HTTP_CONN_H
 
+#include <limits.h>
 #include <stdatomic.h>
 #include <sys/types.h>
 
@@ -27,10 +28,12 @@ struct hub;
  *               └─────► H2 ──────┘                    */
 enum conn_state { CONN_SNIFF, CONN_H1, CONN_H2, CONN_LINGER, CONN_DEAD };
 
+#define CONN_HELD SSIZE_MAX /* of try_write: all are taken, and not all of them are on the wire */
+
 struct conn_io {
     ssize_t (*try_write)(struct conn *c, const uint8_t *p,
-                         size_t n);     /* bytes taken; negative: broken */
-    void (*write_rest)(struct conn *c); /* send c->rest, then conn_written */
+                         size_t n);     /* bytes taken, or CONN_HELD; negative: broken */
+    void (*write_rest)(struct conn *c); /* send c->rest and what is held, then conn_written */
     void (*read_on)(struct conn *c, bool on);
     void (*shut)(struct conn *c);  /* no more bytes from us */
     void (*close)(struct conn *c); /* the last call; frees the memory that conn is embedded in */
@@ -47,6 +50,8 @@ struct conn {
     bool writing;  /* `rest` is on its way */
     bool read_off; /* we stopped reading */
     bool finish;   /* linger once everything is written */
+    bool secure;   /* over TLS */
+    const char *common_name; /* of the client's verified certificate; "" without one. The io's */
     uint8_t n_sniffed;
     uint8_t sniffed[24];
     struct bytes rest;       /* owned; what one write(2) did not take */
@@ -70,6 +75,9 @@ struct hub {
     size_t n_conns;
     uint8_t *in;      /* CONN_READ_BYTES, shared: what is read is consumed at once */
     struct bytes out; /* scratch of one connection's flush */
+    struct bytes sealed; /* TLS: scratch of what goes out for one connection */
+    uint8_t *plain;      /* TLS_RECORD_BYTES, once there is TLS: scratch of what came in */
+    unsigned n_asks;     /* questions to name servers that are under way */
     struct slab slab; /* of the sessions */
     bool draining;    /* shutdown has begun */
     void (*conn_gone)(struct hub *h); /* may be NULL */

@@ -65,6 +65,9 @@ void http_respond(struct http_exchange *x, int status, const char *content_type,
 /* "Name: value\r\n" lines that go out with the answer, whatever it will be; copied, once. */
 void http_exchange_headers(struct http_exchange *x, const char *headers);
 struct loop *http_exchange_loop(struct http_exchange *x);
+bool http_exchange_is_secure(const struct http_exchange *x); /* it came over TLS */
+/* Of the client's verified certificate; "" without one. Borrowed until the handler returns. */
+const char *http_exchange_common_name(const struct http_exchange *x);
 
 /* An answer of unknown length, chunked (to an HTTP/1.0 client: until close). */
 void http_stream_begin(struct http_exchange *x, int status, const char *content_type,

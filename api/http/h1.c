@@ -303,6 +303,16 @@ struct loop *http_exchange_loop(struct http_exchange *x)
     return x->loop;
 }
 
+bool http_exchange_is_secure(const struct http_exchange *x)
+{
+    return x->h1 != NULL && x->h1->conn->secure;
+}
+
+const char *http_exchange_common_name(const struct http_exchange *x)
+{
+    return x->h1 != NULL ? x->h1->conn->common_name : "";
+}
+
 /* --- the parser's callbacks: a negative answer stops it, and `fault` says why
  * ------------------------------------ */
 

@@ -512,6 +512,16 @@ void h2_trailers(struct h2_stream *s, const nghttp2_nv *trailers, size_t n)
     }
 }
 
+const char *h2_common_name(const struct h2_stream *s)
+{
+    return s->conn != NULL ? s->conn->common_name : "";
+}
+
+bool h2_is_secure(const struct h2_stream *s)
+{
+    return s->conn != NULL && s->conn->secure;
+}
+
 void h2_resume(struct h2_stream *s)
 {
     if (s->conn == NULL || !s->deferred) {

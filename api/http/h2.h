@@ -62,6 +62,9 @@ struct h2_handler {
 void h2_respond(struct h2_stream *s, const nghttp2_nv *head, size_t n, bool body);
 void h2_trailers(struct h2_stream *s, const nghttp2_nv *trailers, size_t n); /* only from pull */
 void h2_resume(struct h2_stream *s);
+/* Of the client's verified certificate; "" without one, and once the stream is closed. Borrowed until then. */
+const char *h2_common_name(const struct h2_stream *s);
+bool h2_is_secure(const struct h2_stream *s); /* it came over TLS */
 void h2_reset(struct h2_stream *s, uint32_t error_code);
 /* Lower urgency is served later (0 first, 7 last; 3 is where streams begin); `shared`: takes turns
  * frame by frame. */

@@ -10,7 +10,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
-#include <netinet/tcp.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -21,6 +21,7 @@
 #include <uv.h>
 
 #include "api/http/conn.h"
+#include "api/http/sock.h"
 #include "base/assert.h"
 #include "base/mem.h"
 
@@ -29,6 +30,8 @@ struct listener {
     bool is_unix;
     char *path; /* owned; unlinked at the end */
     uint16_t port;
+    struct tls *tls; /* borrowed; NULL: none is spoken */
+    bool plain;      /* HTTP without TLS is spoken */
     bool polling;
     uv_poll_t poll;
     struct http_server *server;
@@ -50,6 +53,8 @@ struct http_server {
     struct http_config cfg;
     struct listener listeners[LISTENERS_MAX];
     unsigned n_listeners;
+    struct tls *tls; /* of listeners that are bound from now on */
+    bool plain;
     struct seat *seats; /* owned */
     unsigned n_seats;
     _Atomic unsigned n_conns; /* over all loops, with those on their way to one */
@@ -72,122 +77,8 @@ struct parcel {
     struct loop_item item;
     struct seat *seat;
     int fd;
-    bool is_unix;
+    const struct listener *listener;
 };
-
-/* --- connections on sockets
- * -------------------------------------------------------------------------- */
-
-struct sock {
-    struct conn conn;
-    uv_write_t write;
-    bool closing;
-    union {
-        uv_handle_t handle;
-        uv_stream_t stream;
-        uv_tcp_t tcp;
-        uv_pipe_t pipe;
-    } u;
-};
-
-static struct sock *sock_of(struct conn *c)
-{
-    return CONTAINER_OF(c, struct sock, conn);
-}
-
-static ssize_t sock_try_write(struct conn *c, const uint8_t *p, size_t n)
-{
-    uv_buf_t b = uv_buf_init((char *)(uintptr_t)p, (unsigned)n);
-    int rc = uv_try_write(&sock_of(c)->u.stream, &b, 1);
-    return rc == UV_EAGAIN ? 0 : rc;
-}
-
-static void on_written(uv_write_t *w, int status)
-{
-    struct sock *s = w->data;
-    if (!s->closing) {
-        conn_written(&s->conn, status == 0);
-    }
-}
-
-static void sock_write_rest(struct conn *c)
-{
-    struct sock *s = sock_of(c);
-    s->write.data = s;
-    uv_buf_t b = uv_buf_init((char *)c->rest.data, (unsigned)c->rest.len);
-    if (uv_write(&s->write, &s->u.stream, &b, 1, on_written) != 0) {
-        conn_written(c, false);
-    }
-}
-
-static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out)
-{
-    (void)suggested;
-    struct sock *s = h->data;
-    *out = uv_buf_init((char *)s->conn.hub->in, CONN_READ_BYTES);
-}
-
-static void on_read(uv_stream_t *h, ssize_t n, const uv_buf_t *b)
-{
-    struct sock *s = h->data;
-    if (n < 0) {
-        (void)uv_read_stop(h);
-        conn_eof(&s->conn);
-    } else if (n > 0) {
-        conn_input(&s->conn, slice_of(b->base, (size_t)n));
-    }
-}
-
-static void sock_read_on(struct conn *c, bool on)
-{
-    struct sock *s = sock_of(c);
-    if (on) {
-        (void)uv_read_start(&s->u.stream, on_alloc, on_read);
-    } else {
-        (void)uv_read_stop(&s->u.stream);
-    }
-}
-
-static void sock_shut(struct conn *c)
-{
-    int fd;
-    if (uv_fileno(&sock_of(c)->u.handle, &fd) == 0) {
-        (void)shutdown(fd, SHUT_WR); /* fails when the peer is gone, which the read side tells */
-    }
-}
-
-static void on_sock_closed(uv_handle_t *h)
-{
-    struct sock *s = h->data;
-    bytes_deinit(&s->conn.rest);
-    free(s);
-}
-
-static void sock_close(struct conn *c)
-{
-    struct sock *s = sock_of(c);
-    s->closing = true;
-    uv_close(&s->u.handle, on_sock_closed);
-}
-
-static const struct conn_io sock_io = {
-    .try_write = sock_try_write,
-    .write_rest = sock_write_rest,
-    .read_on = sock_read_on,
-    .shut = sock_shut,
-    .close = sock_close,
-};
-
-static void tune_tcp(int fd)
-{
-    /* Best effort: a connection without these still works. */
-    int on = 1;
-    int seconds = (int)TCP_KEEPALIVE_S;
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-    (void)setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof(seconds));
-    (void)setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &seconds, sizeof(seconds));
-}
 
 /* --- seats
  * ------------------------------------------------------------------------------------------ */
@@ -286,47 +177,20 @@ static void seat_cut(struct loop *l, struct loop_item *item)
     }
 }
 
-static int open_handle(struct sock *s, struct loop *l, int fd, bool is_unix)
-{
-    if (is_unix) {
-        ASSERT(uv_pipe_init(loop_uv(l), &s->u.pipe, 0) == 0);
-        return uv_pipe_open(&s->u.pipe, fd);
-    }
-    ASSERT(uv_tcp_init(loop_uv(l), &s->u.tcp) == 0);
-    return uv_tcp_open(&s->u.tcp, fd);
-}
-
-static void free_unopened(uv_handle_t *h)
-{
-    free(h->data);
-}
-
 static void take_socket(struct loop *l, struct loop_item *item)
 {
+    (void)l;
     struct parcel *p = CONTAINER_OF(item, struct parcel, item);
     struct seat *seat = p->seat;
     int fd = p->fd;
-    bool is_unix = p->is_unix;
+    const struct listener *li = p->listener;
     free(p);
-    if (!seat->up || seat->hub.draining) {
+    const struct sock_origin origin = {fd, li->is_unix, li->tls, li->plain};
+    bool taken = seat->up && !seat->hub.draining && sock_open(&seat->hub, &origin);
+    if (!taken) {
         (void)close(fd);
         release_place(seat->server, seat);
-        return;
     }
-    if (!is_unix) {
-        tune_tcp(fd);
-    }
-    struct sock *s = xcalloc(1, sizeof(*s));
-    int rc = open_handle(s, l, fd, is_unix);
-    s->u.handle.data = s;
-    if (rc != 0) {
-        (void)close(fd);
-        release_place(seat->server, seat);
-        uv_close(&s->u.handle, free_unopened);
-        return;
-    }
-    conn_init(&s->conn, &seat->hub, &sock_io);
-    sock_read_on(&s->conn, true);
 }
 
 /* --- accepting
@@ -340,12 +204,12 @@ static void listener_rest(struct listener *li)
     }
 }
 
-static void deal(struct http_server *s, int fd, bool is_unix)
+static void deal(struct http_server *s, int fd, const struct listener *li)
 {
     struct parcel *p = xcalloc(1, sizeof(*p));
     p->seat = &s->seats[s->next_seat];
     p->fd = fd;
-    p->is_unix = is_unix;
+    p->listener = li;
     p->item.run = take_socket;
     s->next_seat = (s->next_seat + 1) % s->n_seats;
     if (p->seat->loop == s->first) {
@@ -386,7 +250,7 @@ static void on_connections(uv_poll_t *h, int status, int events)
         int fd = accept4(li->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             (void)atomic_fetch_add(&s->n_conns, 1);
-            deal(s, fd, li->is_unix);
+            deal(s, fd, li);
             continue;
         }
         if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
@@ -538,7 +402,15 @@ struct http_server *http_server_create(const struct http_config *cfg)
 {
     struct http_server *s = xcalloc(1, sizeof(*s));
     s->cfg = *cfg;
+    s->plain = true;
     return s;
+}
+
+void http_server_secure(struct http_server *s, struct tls *tls, bool plain)
+{
+    ASSERT(tls != NULL || plain);
+    s->tls = tls;
+    s->plain = plain;
 }
 
 void http_server_destroy(struct http_server **sp)
@@ -588,6 +460,8 @@ static enum err add_listener(struct http_server *s, int fd, const char *path, ui
     }
     struct listener *li = &s->listeners[s->n_listeners];
     *li = (struct listener){.fd = fd, .is_unix = path != NULL, .port = port, .server = s};
+    li->tls = s->tls;
+    li->plain = s->plain;
     li->path = path == NULL ? NULL : xstrdup(path);
     s->n_listeners++;
     return OK;

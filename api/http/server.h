@@ -12,12 +12,13 @@
 #include "api/http/exchange.h"
 #include "api/http/h2.h"
 #include "api/http/loop.h"
+#include "api/http/tls.h"
 #include "base/err.h"
 
 struct http_config {
     const struct h2_handler *h2; /* borrowed until destroy; NULL: HTTP/1.x alone is spoken */
     void *h2_arg;
-    struct http_handler http;
+    struct http_handler http; /* handle NULL: HTTP/2 alone is spoken */
     /* How the body of a request is taken; called with http.arg when the head is complete. *in is
      * what holds without an answer: gathered, H1_BODY_BYTES_MAX. NULL: that holds for all. */
     void (*begin)(void *arg, const struct http_request *r, struct http_intake *in);
@@ -38,6 +39,9 @@ MUST_CHECK enum err http_server_bind(struct http_server *s, const char *host, co
                                      struct err_ctx *ec);
 MUST_CHECK enum err http_server_bind_unix(struct http_server *s, const char *path,
                                           struct err_ctx *ec);
+/* What listeners speak that are bound from now on: TLS, or plain HTTP, or both, as each connection's first byte says. At first plain alone.
+ * `tls` is borrowed until http_server_destroy. */
+void http_server_secure(struct http_server *s, struct tls *tls, bool plain);
 /* The port that the kernel chose for the i-th listener when asked for "0"; 0 for a unix socket. */
 uint16_t http_server_port(const struct http_server *s, unsigned i);
 void http_server_serve(struct http_server *s, struct loop *const *loops, unsigned n_loops);
