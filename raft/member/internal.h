@@ -3,7 +3,7 @@
  * What        The struct behind member.h and step.h, and the seams between the files: recover.c (open, bootstrap, replay),
  *             loop.c (one turn), ops.c (ops and their answers), read.c (linearizable reads), act.c (what raft says), apply.c
  *             (committed entries), install.c (snapshots that come), change.c (membership), follow.c (links, failover),
- *             duties.c (publishing, versions, leases), store.c (the store's side), threads.c (all of it with threads).
+ *             duties*.c (publishing, versions, leases, compacting, alarms), store.c (the store's side), threads.c (all of it with threads).
  * Callers     raft/member only.
  * Thread      see the groups of fields below.
  */
@@ -12,6 +12,7 @@
 
 #include <pthread.h>
 
+#include "api/proto/raft_internal.pb-c.h"
 #include "raft/core/raft.h"
 #include "raft/member/limits.h"
 #include "raft/member/member.h"
@@ -159,6 +160,9 @@ struct member {
     bool versions_asked;
     uint64_t version_at_ms;
     bool alarm_proposed;
+    struct auto_compact auto_compact; /* begins with the first turn */
+    int64_t auto_compact_target;      /* of the proposal under way */
+    uint64_t auto_compact_since_ms;
     uint64_t duty_again_ms; /* no publication or version is proposed before */
 
     struct counter *proposals_failed;
@@ -238,7 +242,25 @@ size_t follow_voters(const struct member *m, struct raft_ids *out);
 /* --- duties.c: all on the member loop --- */
 void duties_role_changed(struct member *m, bool is_leader);
 void duties_turn(struct member *m); /* after each turn's applies */
+/* Propose on the member's own behalf; `done` runs on the member loop, asks duty_member, and ends with duty_forget. */
+void duty_propose_bytes(struct member *m, struct buf *data, uint64_t request_id, void (*done)(struct member_op *op));
+void duty_propose(struct member *m, Etcdserverpb__InternalRaftRequest *r, void (*done)(struct member_op *op));
+struct member *duty_member(struct member_op *op);
+void duty_forget(struct member_op *op);
+
+/* --- duties_compact.c --- */
+void duties_auto_compact(struct member *m);
+
+/* --- duties_version.c --- */
+bool duties_may_publish(struct member *m);
+void duties_publish(struct member *m);
 void duties_versions(struct member *m, const char *lowest);
+void duties_mind_versions(struct member *m); /* a leader */
+
+/* --- duties_lease.c --- */
+void duties_answer_lease_waits(struct member *m);
+void duties_lease_role(struct member *m, bool is_leader);
+void duties_lease_turn(struct member *m); /* a leader */
 
 extern const struct engine_events member_engine_events; /* store.c */
 

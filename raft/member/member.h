@@ -25,6 +25,7 @@
 #include "engine/engine.h"
 #include "engine/install.h"
 #include "engine/watch.h"
+#include "raft/member/auto_compact.h"
 #include "raft/member/transport.h"
 
 struct member; /* opaque */
@@ -146,6 +147,7 @@ struct member_config {
     uint32_t compaction_batch_limit;
     uint32_t max_request_bytes;
     uint32_t max_learners;    /* etcd's --max-learners */
+    struct auto_compact_config auto_compact;
     bool strict_reconfig;     /* etcd's --strict-reconfig-check */
     bool fast_forward;        /* etcd's --initial-election-tick-advance */
     const char *version;      /* "3.7.1": what this member tells others that it is */
@@ -229,5 +231,7 @@ void member_wait_lease_revoked(struct member *m, struct member_op *op, int64_t i
 void member_lease_renewed(struct member *m, int64_t id);
 /* Raise the NOSPACE alarm for this member through the log, unless it is raised already. */
 void member_raise_nospace(struct member *m);
+/* Raise the CORRUPT alarm for a member whose data differs from the others'; 0: nobody knows which one. */
+void member_raise_corrupt(struct member *m, uint64_t id);
 
 #endif

@@ -540,5 +540,6 @@ void member_close(struct member **mp)
     free(m->batch);
     free(m->batch_ops);
     free(m->turn_batches);
+    auto_compact_deinit(&m->auto_compact);
     free(m);
 }

@@ -1,0 +1,230 @@
+/* duties_version.c - telling the others about this member, and deciding the cluster's version.
+ *
+ * A member publishes its name and client URLs once through the log. A leader compares all members' versions now and then, and proposes what follows.
+ * Source: etcd-server.md 3.9.
+ */
+#include "raft/member/internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/assert.h"
+#include "base/mem.h"
+#include "base/wire.h"
+
+#define VERSION_UNDECIDED "3.0.0" /* what etcd begins with when not every member can be asked */
+#define PUBLISH_PATIENCE_MS 10000u  /* after the start; then the others are taken for members like this one */
+
+/* --- publishing ----------------------------------------------------------------------------------------- */
+
+static void on_published(struct member_op *op)
+{
+    struct member *m = duty_member(op);
+    enum err e = op->err;
+    duty_forget(op);
+    m->publishing = false;
+    if (e != OK) {
+        m->duty_again_ms = m->now_ms + MEMBER_DUTY_RETRY_MS;
+        return;
+    }
+    m->published = true;
+    if (!m->ready_told) {
+        m->ready_told = true;
+        m->cfg.ready(m->cfg.arg);
+    }
+}
+
+/* Members before 3.6 take attributes as a request of the long gone v2 API: a PUT of JSON at the member's path. */
+static void publish_v2(struct member *m)
+{
+    struct bytes json = {0};
+    struct bytes v2 = {0};
+    struct bytes whole = {0};
+    struct bytes header = {0};
+    char path[64];
+    uint64_t id = member_next_request_id(m);
+    bytes_add_str(&json, "{\"name\":");
+    change_json_text(&json, m->cfg.name);
+    bytes_add_str(&json, ",\"clientURLs\":[");
+    for (size_t i = 0; m->cfg.client_urls[i] != NULL; i++) {
+        bytes_add_str(&json, i > 0 ? "," : "");
+        change_json_text(&json, m->cfg.client_urls[i]);
+    }
+    bytes_add_str(&json, "]}");
+    (void)snprintf(path, sizeof(path), "/0/members/%" PRIx64 "/attributes", m->cfg.member_id);
+    wire_add_uint(&v2, 1, id);
+    wire_add_bytes(&v2, 2, slice_str("PUT"));
+    wire_add_bytes(&v2, 3, slice_str(path));
+    wire_add_bytes(&v2, 4, bytes_slice(&json));
+    wire_add_uint(&header, 1, id);
+    wire_add_message(&whole, 2, bytes_slice(&v2));
+    wire_add_message(&whole, 100, bytes_slice(&header));
+    struct buf *data = buf_create(whole.len);
+    memcpy(data->data, whole.data, whole.len);
+    m->publishing = true;
+    duty_propose_bytes(m, data, id, on_published);
+    bytes_deinit(&json);
+    bytes_deinit(&v2);
+    bytes_deinit(&whole);
+    bytes_deinit(&header);
+}
+
+static void publish_v3(struct member *m)
+{
+    size_t n = 0;
+    while (m->cfg.client_urls[n] != NULL) {
+        n++;
+    }
+    char **urls = xcalloc(n + 1, sizeof(*urls));
+    for (size_t i = 0; i < n; i++) {
+        urls[i] = (char *)(uintptr_t)m->cfg.client_urls[i];
+    }
+    Membershippb__Attributes attributes = MEMBERSHIPPB__ATTRIBUTES__INIT;
+    attributes.name = (char *)(uintptr_t)m->cfg.name;
+    attributes.n_client_urls = n;
+    attributes.client_urls = urls;
+    Membershippb__ClusterMemberAttrSetRequest set = MEMBERSHIPPB__CLUSTER_MEMBER_ATTR_SET_REQUEST__INIT;
+    set.member_id = m->cfg.member_id;
+    set.member_attributes = &attributes;
+    Etcdserverpb__InternalRaftRequest r = ETCDSERVERPB__INTERNAL_RAFT_REQUEST__INIT;
+    r.cluster_member_attr_set = &set;
+    m->publishing = true;
+    duty_propose(m, &r, on_published);
+    free(urls);
+}
+
+/* --- the cluster's version ------------------------------------------------------------------------------ */
+
+struct version {
+    unsigned major, minor;
+};
+
+static bool version_parse(const char *text, struct version *out)
+{
+    return sscanf(text, "%u.%u", &out->major, &out->minor) == 2;
+}
+
+static int version_cmp(struct version a, struct version b)
+{
+    if (a.major != b.major) {
+        return a.major < b.major ? -1 : 1;
+    }
+    return (a.minor > b.minor) - (a.minor < b.minor);
+}
+
+static bool speaks_v2(struct member *m)
+{
+    char text[16];
+    struct version now;
+    engine_cluster_version(m->engine, text);
+    return version_parse(text, &now) && version_cmp(now, (struct version){3, 6}) < 0 && strcmp(text, VERSION_UNDECIDED) != 0;
+}
+
+/* What the others understand is known once the cluster's version is; an etcd before 3.6 does not survive an entry that it does not know. An
+ * undecided 3.0.0 says little: who joins waits a while for better, who founds takes the others for its equals. */
+bool duties_may_publish(struct member *m)
+{
+    struct raft_conf_state conf;
+    raft_conf_state(m->raft, &conf);
+    size_t n = conf.voters.n + conf.learners.n;
+    if (n == 0) {
+        return false; /* it joins, and has heard nothing yet */
+    }
+    if (m->cfg.transport == NULL || n == 1 || m->now_ms >= m->started_ms + PUBLISH_PATIENCE_MS) {
+        return true;
+    }
+    char text[16];
+    engine_cluster_version(m->engine, text);
+    return text[0] != '\0' && !(m->cfg.joining && strcmp(text, VERSION_UNDECIDED) == 0);
+}
+
+void duties_publish(struct member *m)
+{
+    if (speaks_v2(m)) {
+        publish_v2(m);
+    } else {
+        publish_v3(m);
+    }
+}
+
+static void on_version_set(struct member_op *op)
+{
+    struct member *m = duty_member(op);
+    m->version_proposed = false;
+    m->version_at_ms = m->now_ms + (op->err == OK ? MEMBER_VERSION_MS : MEMBER_DUTY_RETRY_MS);
+    duty_forget(op);
+}
+
+static void set_version(struct member *m, const char *version)
+{
+    Membershippb__ClusterVersionSetRequest set = MEMBERSHIPPB__CLUSTER_VERSION_SET_REQUEST__INIT;
+    set.ver = (char *)(uintptr_t)version;
+    Etcdserverpb__InternalRaftRequest r = ETCDSERVERPB__INTERNAL_RAFT_REQUEST__INIT;
+    r.cluster_version_set = &set;
+    m->version_proposed = true;
+    duty_propose(m, &r, on_version_set);
+}
+
+/* What the cluster's version should be: the lowest of all members, never lower than it was, unless a downgrade is under way. `lowest` is that of
+ * the others; "" when one could not be asked. */
+static void decide_version(struct member *m, const char *lowest)
+{
+    char now_text[16];
+    char target[16];
+    struct version own, low, now;
+    engine_cluster_version(m->engine, now_text);
+    bool decided = version_parse(now_text, &now);
+    bool own_known = version_parse(m->cfg.version, &own);
+    ASSERT(own_known);
+    bool known = version_parse(lowest, &low);
+    if (known && version_cmp(own, low) < 0) {
+        low = own;
+    }
+    if (!known) {
+        if (!decided) {
+            set_version(m, VERSION_UNDECIDED);
+        }
+        return;
+    }
+    if (engine_downgrade(m->engine, target)) {
+        struct version to;
+        if (version_parse(target, &to) && decided && version_cmp(now, to) != 0) {
+            low = to;
+        } else {
+            return;
+        }
+    } else if (decided && version_cmp(low, now) <= 0) {
+        return;
+    }
+    char text[32];
+    (void)snprintf(text, sizeof(text), "%u.%u.0", low.major, low.minor);
+    log_info(m->cfg.log, decided ? "updating cluster version using v3 API" : "setting up initial cluster version using v3 API", F_STR("from", now_text),
+             F_STR("to", text));
+    set_version(m, text);
+}
+
+void duties_versions(struct member *m, const char *lowest)
+{
+    m->versions_asked = false;
+    m->version_at_ms = m->now_ms + MEMBER_VERSION_MS;
+    if (atomic_load_explicit(&m->is_leader, memory_order_relaxed) && !m->version_proposed) {
+        decide_version(m, lowest);
+    }
+}
+
+void duties_mind_versions(struct member *m)
+{
+    if (m->now_ms < m->version_at_ms || m->version_proposed || m->versions_asked) {
+        return;
+    }
+    struct raft_conf_state conf;
+    raft_conf_state(m->raft, &conf);
+    if (m->cfg.transport == NULL || conf.voters.n + conf.learners.n <= 1) {
+        duties_versions(m, m->cfg.version);
+        return;
+    }
+    m->versions_asked = true;
+    m->cfg.transport->ask_versions(m->cfg.transport->arg);
+}
