@@ -635,6 +635,13 @@ void raft_transfer_leader(struct raft *r, uint64_t to)
     step_local(r, RAFT_MSG_TRANSFER_LEADER, to, false);
 }
 
+void raft_step_down(struct raft *r)
+{
+    if (r->role == RAFT_LEADER) {
+        raft_become_follower(r, r->term, RAFT_NONE);
+    }
+}
+
 void raft_forget_leader(struct raft *r)
 {
     step_local(r, RAFT_MSG_FORGET_LEADER, RAFT_NONE, false);

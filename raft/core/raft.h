@@ -302,6 +302,10 @@ MUST_CHECK enum err raft_apply_conf_change(struct raft *r, const struct raft_con
 /* Hand leadership to `to`. On a follower the wish is forwarded. */
 void raft_transfer_leader(struct raft *r, uint64_t to);
 
+/* A leader becomes a follower that knows of no leader, in the same term: it cannot do its work, as
+ * when its disk hangs. Nothing happens to anybody else. */
+void raft_step_down(struct raft *r);
+
 /* A follower forgets its leader: it no longer ignores requests for votes on the leader's behalf.
  * When connections to the leader die, members that call this elect another one without waiting for
  * the election timeout (one of them calls raft_campaign). Not with lease_reads. */

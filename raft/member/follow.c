@@ -145,7 +145,7 @@ void follow_link(struct member *m, uint64_t id, enum link_news news)
 
 static void campaign(struct member *m)
 {
-    if (m->gone_leader == RAFT_NONE || m->now_ms < m->campaign_at_ms) {
+    if (m->gone_leader == RAFT_NONE || m->now_ms < m->campaign_at_ms || follow_disk_hangs(m)) {
         return;
     }
     struct raft_ids voters;
@@ -189,19 +189,40 @@ static void fast_forward(struct member *m)
     }
 }
 
-/* A leader whose disk takes nothing keeps its followers from electing one that works. */
+/* For how long the log has taken nothing although it should. */
+static uint64_t log_stuck_ms(const struct member *m)
+{
+    return m->first_batch == NULL || m->now_ms < m->first_batch->since_ms ? 0 : m->now_ms - m->first_batch->since_ms;
+}
+
+bool follow_disk_hangs(const struct member *m)
+{
+    return log_stuck_ms(m) >= m->cfg.election_ms;
+}
+
+/* A leader whose disk takes nothing keeps its followers from electing one that works: so it hands over, and when that does not help within
+ * another election timeout it steps down. Until the disk is back it does not campaign (loop.c, tick). */
 static void mind_the_disk(struct member *m)
 {
-    if (m->first_batch == NULL || m->now_ms < m->first_batch->since_ms + m->cfg.election_ms ||
-        !atomic_load_explicit(&m->is_leader, memory_order_relaxed)) {
+    if (!follow_disk_hangs(m) || !atomic_load_explicit(&m->is_leader, memory_order_relaxed)) {
         return;
     }
     struct raft_status rs;
     raft_status(m->raft, &rs);
+    uint64_t stuck_ms = log_stuck_ms(m);
+    if (follow_voters(m, &(struct raft_ids){0}) <= 1) {
+        return; /* nobody else could do better */
+    }
+    if (stuck_ms >= 2u * m->cfg.election_ms) {
+        log_warn(m->cfg.log, "the disk has taken nothing for two election timeouts; stepping down", F_HEX("local-member-id", m->cfg.member_id),
+                 F_UINT("waiting-ms", stuck_ms));
+        raft_step_down(m->raft);
+        return;
+    }
     uint64_t best = rs.transferee == RAFT_NONE ? follow_best_voter(m) : RAFT_NONE;
     if (best != RAFT_NONE) {
         log_warn(m->cfg.log, "the disk has taken nothing for an election timeout; handing over leadership", F_HEX("local-member-id", m->cfg.member_id),
-                 F_HEX("transferee-member-id", best), F_UINT("waiting-ms", m->now_ms - m->first_batch->since_ms));
+                 F_HEX("transferee-member-id", best), F_UINT("waiting-ms", stuck_ms));
         raft_transfer_leader(m->raft, best);
     }
 }

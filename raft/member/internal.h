@@ -235,6 +235,7 @@ void follow_message(struct member *m, struct raft_message *message); /* taken */
 void follow_link(struct member *m, uint64_t id, enum link_news news);
 void follow_turn(struct member *m); /* failover, start-up, a hung disk */
 void follow_told_removed(struct member *m);
+bool follow_disk_hangs(const struct member *m); /* the log has taken nothing for an election timeout */
 /* The voter other than this one whose link has been active longest; 0: none is. */
 uint64_t follow_best_voter(const struct member *m);
 size_t follow_voters(const struct member *m, struct raft_ids *out);

@@ -186,7 +186,10 @@ static void tick(struct member *m)
         return;
     }
     /* After a pause (a suspended machine, a stopped process) one tick is enough: the missed ones measured nothing. */
-    raft_tick(m->raft);
+    bool alone = m->cfg.transport == NULL;
+    if (alone || atomic_load_explicit(&m->is_leader, memory_order_relaxed) || !follow_disk_hangs(m)) {
+        raft_tick(m->raft); /* without it there is no campaign: who cannot write down what it promises should not lead */
+    }
     bool leads = atomic_load_explicit(&m->is_leader, memory_order_relaxed);
     if (leads && m->now_ms - m->last_tick_ms > 3u * m->cfg.heartbeat_ms) {
         m->doubt_until_ms = m->now_ms + 2u * m->cfg.election_ms; /* others may have elected meanwhile: by then it shows */
