@@ -10,6 +10,7 @@
 #include <uv.h>
 
 #include "api/peer/internal.h"
+#include "api/peer/old_store.h"
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/metrics.h"
@@ -156,6 +157,41 @@ static void rewrite_message(struct snapshot_send *s)
     copy_ids(&snap->conf.learners_next, c->learners_next, c->n_learners_next);
 }
 
+static bool has_id(const struct raft_ids *ids, uint64_t id)
+{
+    size_t i = 0;
+    while (i < ids->n && ids->id[i] != id) {
+        i++;
+    }
+    return i < ids->n;
+}
+
+/* What older etcds want beside the database. The list of members is the present one, which may be newer than the database: who is not in its
+ * configuration is left out, and other differences come again with the entries behind it. false: somebody of the configuration has gone since,
+ * so a newer database is needed. */
+static bool add_old_store(struct snapshot_send *s)
+{
+    struct engine *e = member_engine(s->t->member);
+    struct raft_snapshot *snap = s->message->snapshot;
+    struct bytes json = {0};
+    char version[16];
+    size_t n = 0;
+    size_t kept = 0;
+    struct member_info *members = engine_members(e, &n);
+    for (size_t i = 0; i < n; i++) {
+        if (has_id(&snap->conf.voters, members[i].id) || has_id(&snap->conf.learners, members[i].id)) {
+            members[kept++] = members[i];
+        }
+    }
+    engine_cluster_version(e, version);
+    old_store_encode(members, kept, version, snap->index, &json);
+    free(members);
+    buf_unref(&snap->data);
+    snap->data = buf_copy(bytes_slice(&json));
+    bytes_deinit(&json);
+    return kept == snap->conf.voters.n + snap->conf.learners.n;
+}
+
 static void work_start(struct snapshot_send *s);
 
 /* Inside libcurl. */
@@ -226,6 +262,10 @@ static void begin(struct snapshot_send *s)
     struct peer *p = s->conn.peer;
     struct peer_encoder encoder;
     rewrite_message(s);
+    if (!add_old_store(s)) {
+        end(s, PEER_FAILED, "the membership changed meanwhile");
+        return;
+    }
     peer_encoder_init(&encoder, PEER_STREAM_SNAPSHOT, s->t->identity.member, p->id);
     peer_encode(&encoder, s->message, &s->front);
     peer_ask_post(&s->t->identity, true, &s->ask);

@@ -23,7 +23,7 @@ static void order_snapshot(struct world *w)
 
 static struct world *open_pair(uint64_t bytes)
 {
-    struct world *w = world_prepare(2);
+    struct world *w = world_prepare(3); /* the third never comes */
     for (unsigned i = 0; i < 2; i++) {
         w->nodes[i].m.db_bytes = bytes;
         node_up(w, i);
@@ -58,9 +58,21 @@ static void test_delivered(void **state)
         assert_int_equal(s->conf.voters.id[1], 0xa1);
         assert_int_equal(s->conf.learners.n, 1);
         assert_int_equal(to->installed->from, 0xa0);
+        assert_true(s->data->len > 500 && memcmp(s->data->data, "{\"Root\":{\"Path\":\"/\",", 20) == 0);
         assert_int_equal(news_count(&w->nodes[0], 1, LINK_NEWS_SNAPSHOT_FAILED), 0);
         assert_clean(w);
     }
+}
+
+static void test_somebody_left_meanwhile(void **state)
+{
+    (void)state;
+    struct world *w = open_pair(MIB);
+    set_members(&w->nodes[0], 2, false, true);
+    order_snapshot(w);
+    wait_news(&w->nodes[0], 1, LINK_NEWS_SNAPSHOT_FAILED, 1);
+    assert_int_equal(w->nodes[1].m.n_staged, 0);
+    assert_clean(w);
 }
 
 static void test_altered_on_the_way(void **state)
@@ -297,6 +309,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_delivered),
+        cmocka_unit_test(test_somebody_left_meanwhile),
         cmocka_unit_test(test_altered_on_the_way),
         cmocka_unit_test(test_sender_cannot_read_its_store),
         cmocka_unit_test(test_member_refuses_it),

@@ -131,6 +131,17 @@ bool engine_member_removed(const struct engine *e, uint64_t id)
     return removed;
 }
 
+struct member_info *engine_members(const struct engine *e, size_t *n)
+{
+    return member_peers((struct member *)(uintptr_t)e, n);
+}
+
+void engine_cluster_version(const struct engine *e, char *out)
+{
+    (void)e;
+    (void)snprintf(out, 16, "3.6.0");
+}
+
 enum err member_submit(struct member *m, struct member_op *op)
 {
     lock(m);
