@@ -173,6 +173,8 @@ MUST_CHECK enum err engine_txn_read(struct engine *e, const Etcdserverpb__TxnReq
 /* HashKV at revision R (0: live) and Hash; long, so from the worker pool. */
 struct hash_kv { uint32_t hash; int64_t compact_revision; int64_t hash_revision; int64_t live_revision; };
 MUST_CHECK enum err engine_hash_kv(struct engine *e, int64_t revision, struct hash_kv *out, struct err_ctx *ec);
+/* The hashes that recent compactions left behind, oldest first; returns how many (10 at most, as etcd). */
+size_t engine_compaction_hashes(struct engine *e, struct hash_kv *out, size_t n_max);
 /* Over the backend's committed content: flush first. */
 MUST_CHECK enum err engine_hash(struct engine *e, uint32_t *hash, int64_t *revision, struct err_ctx *ec);
 

@@ -56,6 +56,16 @@ static bool hashes_find(struct hashes *h, int64_t revision, struct hash_kv *out)
     return found;
 }
 
+size_t engine_compaction_hashes(struct engine *e, struct hash_kv *out, size_t n_max)
+{
+    struct hashes *h = &e->hashes;
+    pthread_mutex_lock(&h->lock);
+    size_t n = h->n < n_max ? h->n : n_max;
+    memcpy(out, h->v + (h->n - n), n * sizeof(*out)); /* of too many the newest */
+    pthread_mutex_unlock(&h->lock);
+    return n;
+}
+
 struct hasher {
     struct engine *e;
     int64_t compacted;

@@ -198,9 +198,11 @@ static void checks(struct etcd_server *s, struct http_exchange *x, const struct 
 void http_version_body(const struct etcd_server *s, struct bytes *out)
 {
     char cluster[16];
+    char storage[16];
     engine_cluster_version(s->engine, cluster);
+    server_storage_version(s, storage);
     bytes_printf(out, "{\"etcdserver\":\"%s\",\"etcdcluster\":\"%s\",\"storage\":\"%s\"}", ETCD_VERSION,
-                 cluster[0] != '\0' ? cluster : "not_decided", ETCD_STORAGE_VERSION);
+                 cluster[0] != '\0' ? cluster : "not_decided", storage);
 }
 
 static void version(struct etcd_server *s, struct http_exchange *x, const struct http_request *r, unsigned unused)

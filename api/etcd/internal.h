@@ -77,6 +77,11 @@ struct etcd_server {
     struct counter *read_indexes_failed, *health_success, *health_failures;
     struct counter *lease_renewed, *promote_successes;
     struct gauge *watch_streams;
+    struct {
+        struct loop_timer periodic, compaction;
+        bool busy;       /* a check is under way */
+        int64_t checked; /* compactions up to this revision were found equal everywhere */
+    } corrupt; /* the first loop's */
 };
 
 struct etcd_server *server_of(const struct grpc_call *c);
@@ -194,6 +199,10 @@ extern const struct grpc_method lease_methods[];
 extern const struct grpc_method cluster_methods[];
 extern const struct grpc_method maintenance_methods[];
 extern const struct grpc_method health_methods[];
+
+/* Maintenance.Downgrade, a row of maintenance_methods, and what follows from it: the storage version that is told, never above the cluster's. */
+void downgrade_on_message(struct grpc_call *c, struct slice bytes);
+void server_storage_version(const struct etcd_server *s, char out[16]);
 
 /* Maintenance.Snapshot, a row of maintenance_methods. */
 void snapshot_on_message(struct grpc_call *c, struct slice bytes);

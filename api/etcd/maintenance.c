@@ -76,7 +76,9 @@ static void on_status(struct grpc_call *c, struct slice bytes)
     add_errors(&b, s, &st);
     wire_add_int(&b, 9, bs.in_use_bytes);
     wire_add_bool(&b, 10, st.is_learner);
-    wire_add_bytes(&b, 11, slice_str(ETCD_STORAGE_VERSION));
+    char storage[16];
+    server_storage_version(s, storage);
+    wire_add_bytes(&b, 11, slice_str(storage));
     wire_add_int(&b, 12, s->cfg.quota_flag == 0 ? QUOTA_DEFAULT : s->cfg.quota_flag);
     add_downgrade(&b, s);
     reply_send(c, engine_revision(s->engine), bytes_slice(&b));
@@ -231,5 +233,6 @@ const struct grpc_method maintenance_methods[] = {
     {.path = "/etcdserverpb.Maintenance/HashKV", .kind = GRPC_UNARY, .message = on_hash_kv},
     {.path = "/etcdserverpb.Maintenance/Snapshot", .kind = GRPC_SERVER_STREAM, .message = snapshot_on_message, .ended = snapshot_on_ended},
     {.path = "/etcdserverpb.Maintenance/MoveLeader", .kind = GRPC_UNARY, .message = on_move_leader},
+    {.path = "/etcdserverpb.Maintenance/Downgrade", .kind = GRPC_UNARY, .message = downgrade_on_message},
     {.path = NULL},
 };

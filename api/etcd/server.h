@@ -25,6 +25,8 @@ struct etcd_server_config {
     uint32_t max_txn_ops;
     int64_t quota_flag;           /* --quota-backend-bytes as Status.dbSizeQuota reports it */
     uint64_t progress_interval_ms; /* --watch-progress-notify-interval */
+    uint64_t corrupt_check_ms;      /* --corrupt-check-time; 0: off */
+    uint64_t compact_hash_check_ms; /* --compact-hash-check-time; 0: off */
 };
 
 /* Two steps, since member and server know each other: create with the loops, take its ports for the member, then attach the
@@ -35,6 +37,10 @@ void etcd_server_attach(struct etcd_server *s, struct member *m);    /* opened, 
 /* The way to the other members, before loops run. Never called: this member is alone, and whatever would be asked of another fails as if that
  * were unknown. */
 void etcd_server_attach_peers(struct etcd_server *s, struct peer_transport *t);
+/* Compare this member's data with the others', on the first loop (corrupt.c): at the intervals of the configuration, from now on; or once, `done` being called
+ * on the first loop, false when the same history has another hash elsewhere. Who cannot be asked is left out. */
+void etcd_server_check_data(struct etcd_server *s);
+void etcd_server_check_initial(struct etcd_server *s, void (*done)(void *arg, bool consistent), void *arg);
 /* Who may send plain HTTP requests, and the JSON gateway. Before loops run; never called: everybody, and none. Copied, what it points to is borrowed. */
 struct etcd_http_config {
     struct grpc_server *grpc; /* whose methods the gateway calls; NULL: no gateway */
