@@ -28,6 +28,7 @@
 #define ASK_TRY_MS 3000u      /* one question to a leader: one that does not answer may have a successor by then */
 #define NO_LEADER_CHECKS 3u   /* election timeouts in a row without a leader: streams that want one end */
 #define KEEPALIVE_WINDOW 16u  /* renewals of one stream under way at a time */
+#define PASSWORD_WORK_MAX 64u /* passwords of one loop at the workers at a time; over: too many requests. At cost 10 a worker does some 15 a second */
 #define MEMBER_URLS_ASKED_MAX 64u /* peer URLs in one request; over: bad URLs. What the engine keeps of one member */
 #define MEMBER_URL_BYTES_MAX 2048u /* one peer URL; over: bad URLs */
 
@@ -55,6 +56,7 @@ struct etcd_loop {
     struct loop_timer led_timer;  /* set while there are any */
     unsigned no_leader_checks;    /* in a row */
     struct leader_ask *asks;      /* waiting for their next try */
+    unsigned n_password_work;     /* hashes and comparisons of passwords under way */
     char version_shown[16];       /* the cluster version that etcd_cluster_version has 1 for */
     struct client_version {
         char text[CLIENT_VERSION_MAX + 1];
@@ -72,7 +74,8 @@ struct etcd_server {
     unsigned n_loops;
     struct etcd_loop peer_loop; /* for requests on the peer port: no watchers, no calls */
     struct member_port **ports;
-    struct grpc_method *methods; /* owned: the rows of all tables with `service` set */
+    struct grpc_method *methods; /* owned: the rows of all tables with `service` set, and caller_admit in front of their messages */
+    const struct grpc_method **plain; /* owned: the rows as they were */
     const struct grpc_method *tables[2];
     struct counter *read_indexes_failed, *health_success, *health_failures;
     struct counter *lease_renewed, *promote_successes;
@@ -97,6 +100,12 @@ struct request {
     void (*next)(struct grpc_call *c, void *message); /* behind a read barrier */
     int64_t number; /* the service's own: a lease, its TTL */
     void *answer;   /* what the member loop found, for `finish` to send and free */
+    /* Of a proposal on behalf of somebody: to be made anew when it turns out that users have changed meanwhile. */
+    struct buf *proposed; /* referenced; its first `n_proposed` bytes are the request without its header */
+    size_t n_proposed;
+    uint64_t auth_revision;
+    unsigned tries;
+    enum err refused; /* OK, or why it is not handed to the member */
 };
 
 /* The request message, decoded into the call's arena; NULL after ending the call with grpc-go's error for bytes that are none. */
@@ -109,8 +118,12 @@ struct request *request_create(struct grpc_call *c, enum member_op_kind kind, vo
 /* Hand the op to the member at the end of this turn. A refusal comes back through `finish`. */
 void request_submit(struct request *r);
 void request_submit_on(struct etcd_loop *l, struct request *r); /* the same without a call: on this loop, its own thread */
-/* Propose field `number` of InternalRaftRequest with these encoded bytes. */
+/* Propose field `number` of InternalRaftRequest with these encoded bytes, on the caller's behalf. Refusals come back through `finish`. */
 void request_propose(struct request *r, uint32_t number, struct slice encoded);
+/* The same on nobody's behalf, as the log has it of those who log in. */
+void request_propose_as_nobody(struct request *r, uint32_t number, struct slice encoded);
+/* A proposal has come back. True: it is under way once more, with an identity as of now. */
+bool request_goes_again(struct request *r);
 /* The usual end of a proposal: header with the result's revision, body, or the error's status. */
 void request_finish_proposal(struct request *r);
 
@@ -199,6 +212,7 @@ extern const struct grpc_method lease_methods[];
 extern const struct grpc_method cluster_methods[];
 extern const struct grpc_method maintenance_methods[];
 extern const struct grpc_method health_methods[];
+extern const struct grpc_method auth_methods[];
 
 /* Maintenance.Downgrade, a row of maintenance_methods, and what follows from it: the storage version that is told, never above the cluster's. */
 void downgrade_on_message(struct grpc_call *c, struct slice bytes);

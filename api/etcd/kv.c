@@ -4,7 +4,7 @@
  * the socket pulls from, so that no huge range ever stands in memory whole. Writes are checked, wrapped and proposed; the request's own
  * bytes go into the log entry as they came.
  */
-#include "api/etcd/internal.h"
+#include "api/etcd/caller.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -122,26 +122,57 @@ static void range_send_small(struct grpc_call *c, struct range_read *read, const
     grpc_reply(c, pieces, ARRAY_LEN(pieces));
 }
 
-static void range_serve(struct grpc_call *c, void *message)
-{
-    struct range_read *read = NULL;
+/* A range being opened on the caller's behalf. */
+struct range_opening {
+    const Etcdserverpb__RangeRequest *request;
+    struct range_read *read;
     struct range_info info;
+};
+
+static enum err range_open(struct grpc_call *c, void *arg)
+{
+    struct range_opening *o = arg;
     struct err_ctx ec = {{0}};
     struct etcd_server *s = server_of(c);
-    enum err e = engine_range_open(s->engine, message, loop_now_ms(grpc_call_loop(c)), &read, &info, &ec);
+    enum err e = engine_range_open(s->engine, o->request, loop_now_ms(grpc_call_loop(c)), &o->read, &o->info, &ec);
+    if (e != OK && ec.text[0] != '\0') {
+        log_debug(s->cfg.log, "failed to read a range", F_STR("error", ec.text));
+    }
+    return e;
+}
+
+static void range_undo(void *arg)
+{
+    struct range_opening *o = arg;
+    engine_range_close(&o->read);
+}
+
+/* false: the call has been ended. What is read later is of the revision that was opened for `who`. */
+static bool range_open_for_caller(struct grpc_call *c, const Etcdserverpb__RangeRequest *request, struct range_opening *o, struct auth_who *who)
+{
+    const struct demand_request demands = {.kind = DEMAND_OF_RANGE, .of.range = request};
+    const struct caller_read r = {.demands = &demands, .read = range_open, .undo = range_undo, .arg = o};
+    *o = (struct range_opening){.request = request};
+    enum err e = caller_read(c, &r, who);
     if (e != OK) {
-        if (ec.text[0] != '\0') {
-            log_debug(s->cfg.log, "failed to read a range", F_STR("error", ec.text));
-        }
         status_finish(c, e);
+    }
+    return e == OK;
+}
+
+static void range_serve(struct grpc_call *c, void *message)
+{
+    struct range_opening o;
+    struct auth_who who;
+    if (!range_open_for_caller(c, message, &o, &who)) {
         return;
     }
-    if (info.kvs_bytes > GRPC_COPY_MAX) {
-        range_send_large(c, read, &info);
+    if (o.info.kvs_bytes > GRPC_COPY_MAX) {
+        range_send_large(c, o.read, &o.info);
         return;
     }
-    range_send_small(c, read, &info);
-    engine_range_close(&read);
+    range_send_small(c, o.read, &o.info);
+    engine_range_close(&o.read);
 }
 
 static void on_range(struct grpc_call *c, struct slice bytes)
@@ -168,6 +199,7 @@ struct range_stream {
     size_t kvs_per_chunk;
     struct bytes chunk; /* the next message, held back until it is known whether it is the last */
     bool any;
+    uint64_t auth_revision; /* that the stream was permitted at; 0: authentication was off */
 };
 
 /* One RangeStreamResponse: field 1 is a RangeResponse. Only the last one has header, more and count. */
@@ -196,6 +228,11 @@ static void stream_go_on(struct grpc_call *c)
         }
         size_t n = 0;
         enum err e = engine_range_chunk(s->read, s->kvs_per_chunk, STREAM_CHUNK_BYTES, &next, &n);
+        if (e != OK) {
+            status_finish(c, e);
+            break;
+        }
+        e = auth_check_current(engine_auth(server_of(c)->engine), &(struct auth_identity){.user = "", .revision = s->auth_revision});
         if (e != OK) {
             status_finish(c, e);
             break;
@@ -231,14 +268,15 @@ static void stream_ended(struct grpc_call *c)
 
 static void stream_serve(struct grpc_call *c, void *message)
 {
-    struct range_stream *s = xcalloc(1, sizeof(*s));
-    struct err_ctx ec = {{0}};
-    enum err e = engine_range_open(server_of(c)->engine, message, loop_now_ms(grpc_call_loop(c)), &s->read, &s->info, &ec);
-    if (e != OK) {
-        free(s);
-        status_finish(c, e);
+    struct range_opening o;
+    struct auth_who who;
+    if (!range_open_for_caller(c, message, &o, &who)) {
         return;
     }
+    struct range_stream *s = xcalloc(1, sizeof(*s));
+    s->read = o.read;
+    s->info = o.info;
+    s->auth_revision = who.revision;
     s->kvs_per_chunk = 10; /* as etcd begins */
     *grpc_call_state(c) = s;
     stream_go_on(c);
@@ -309,16 +347,31 @@ static void on_delete_range(struct grpc_call *c, struct slice bytes)
     propose(c, FIELD_DELETE_RANGE, bytes, request_finish_proposal, NULL);
 }
 
+struct txn_reading {
+    const Etcdserverpb__TxnRequest *request;
+    struct bytes *reply; /* borrowed */
+    int64_t revision;
+};
+
+static enum err txn_read(struct grpc_call *c, void *arg)
+{
+    struct txn_reading *t = arg;
+    struct err_ctx ec = {{0}};
+    bytes_reset(t->reply);
+    return engine_txn_read(server_of(c)->engine, t->request, loop_now_ms(grpc_call_loop(c)), t->reply, &t->revision, &ec);
+}
+
 static void txn_serve(struct grpc_call *c, void *message)
 {
     struct etcd_server *s = server_of(c);
     struct bytes *b = &loop_of(s, grpc_call_loop(c))->scratch;
-    struct err_ctx ec = {{0}};
-    int64_t revision = 0;
-    bytes_reset(b);
-    enum err e = engine_txn_read(s->engine, message, loop_now_ms(grpc_call_loop(c)), b, &revision, &ec);
+    struct txn_reading t = {.request = message, .reply = b};
+    const struct demand_request demands = {.kind = DEMAND_OF_TXN, .of.txn = message};
+    const struct caller_read r = {.demands = &demands, .read = txn_read, .arg = &t};
+    struct auth_who who;
+    enum err e = caller_read(c, &r, &who);
     if (e == OK) {
-        reply_send(c, revision, bytes_slice(b));
+        reply_send(c, t.revision, bytes_slice(b));
     } else {
         status_finish(c, e);
     }

@@ -1,6 +1,7 @@
 /* lease.c - the Lease service. Grants and revocations go through the log; everything about remaining time is asked of the leader, who keeps it
  * (lease_ask.c). */
-#include "api/etcd/internal.h"
+#include "api/etcd/auth_method.h"
+#include "api/etcd/caller.h"
 
 #include <stdlib.h>
 
@@ -63,11 +64,36 @@ static void on_revoke(struct grpc_call *c, struct slice bytes)
 
 /* --- time to live, leases ------------------------------------------------------------------------------------ */
 
+/* The keys in the answer are what would be told, wherever the leader is: each has to be the caller's to read. Etcd asks before, about the keys that this
+ * member knows of. */
+static enum err check_keys(struct grpc_call *c, struct slice key_fields)
+{
+    struct auth *auth = engine_auth(server_of(c)->engine);
+    struct auth_who who;
+    struct wire_field f;
+    enum err e = caller_identify(c, &who);
+    const struct auth_identity id = auth_identity_of(&who);
+    if (e == OK) {
+        e = auth_check_known(auth, &id);
+    }
+    if (e != OK || auth_check_root(auth, &id) == OK) {
+        return e;
+    }
+    while (e == OK && wire_next(&key_fields, &f) == OK) {
+        e = auth_check(auth, &id, DEMAND_READ, f.bytes, (struct slice){NULL, 0});
+    }
+    return e;
+}
+
 static void on_looked_up(struct leader_ask *ask)
 {
     struct lease_ask *a = CONTAINER_OF(ask, struct lease_ask, ask);
-    if (ask->err != OK && ask->err != ERR_LEASE_NOT_FOUND) {
-        status_finish(ask->call, ask->err);
+    enum err e = ask->err == ERR_LEASE_NOT_FOUND ? OK : ask->err;
+    if (e == OK && a->keys) {
+        e = check_keys(ask->call, bytes_slice(&a->key_fields));
+    }
+    if (e != OK) {
+        status_finish(ask->call, e);
     } else {
         bool found = ask->err == OK;
         struct bytes b = {0};
@@ -112,10 +138,15 @@ static void add_lease(void *arg, int64_t id)
 static bool call_leases(struct member *m, struct member_op *op)
 {
     struct request *r = CONTAINER_OF(op, struct request, op);
+    const struct auth_identity id = auth_identity_of(r->message);
+    const struct demand_request demands = {.kind = DEMAND_OF_LEASE_LEASES};
+    op->err = auth_check_demands(engine_auth(member_engine(m)), &id, &demands, engine_leases(member_engine(m)));
+    if (op->err != OK) {
+        return true;
+    }
     struct bytes *b = xcalloc(1, sizeof(*b));
     lease_each(engine_leases(member_engine(m)), add_lease, b);
     r->answer = b;
-    op->err = OK;
     return true;
 }
 
@@ -138,8 +169,15 @@ static void on_leases(struct grpc_call *c, struct slice bytes)
     if (request_decode(c, &etcdserverpb__lease_leases_request__descriptor, bytes) == NULL) {
         return;
     }
+    struct auth_who *who = arena_alloc(grpc_call_arena(c), sizeof(*who));
+    enum err e = who == NULL ? ERR_TOO_MANY_REQUESTS : caller_identify(c, who);
+    if (e != OK) {
+        status_finish(c, e);
+        return;
+    }
     struct request *r = request_create(c, MEMBER_CALL, finish_leases);
     if (r != NULL) {
+        r->message = who;
         r->op.call = call_leases;
         request_submit(r);
     }
@@ -149,6 +187,8 @@ static void on_leases(struct grpc_call *c, struct slice bytes)
 
 /* One renewal of a stream, under way or answered and waiting for those before it. In the call's arena, used again and again. */
 struct renewal {
+    struct request check; /* of whose it is, while authentication is on */
+    struct auth_who who;
     struct lease_ask lease;
     struct keepalive *stream;
     int64_t revision; /* sampled before the renewal: never later than an expiry that it might race with */
@@ -163,6 +203,8 @@ struct keepalive {
     size_t window_first, n_window;
     int64_t *ids; /* ring of those that wait, owned */
     size_t first, n, cap;
+    bool waiting; /* for what made the stream's token to be applied; once in its life */
+    bool waited;
     bool half_closed, ended;
 };
 
@@ -193,15 +235,61 @@ static bool keepalive_send(struct keepalive *k)
     return true;
 }
 
-static void on_renewed(struct leader_ask *ask)
+static void keepalive_answered(struct renewal *r)
 {
-    struct renewal *r = CONTAINER_OF(CONTAINER_OF(ask, struct lease_ask, ask), struct renewal, lease);
     struct keepalive *k = r->stream;
     r->answered = true;
-    bytes_deinit(&r->lease.key_fields);
     if (!k->ended && keepalive_send(k)) {
         keepalive_go_on(k);
     }
+}
+
+static void on_renewed(struct leader_ask *ask)
+{
+    struct renewal *r = CONTAINER_OF(CONTAINER_OF(ask, struct lease_ask, ask), struct renewal, lease);
+    bytes_deinit(&r->lease.key_fields);
+    keepalive_answered(r);
+}
+
+/* Member loop: the lease's keys as this member knows them, as in etcd. Who wants to renew it elsewhere is asked here too. */
+static bool call_may_renew(struct member *m, struct member_op *op)
+{
+    const struct renewal *r = CONTAINER_OF(CONTAINER_OF(op, struct request, op), struct renewal, check);
+    const struct auth_identity id = auth_identity_of(&r->who);
+    Etcdserverpb__LeaseKeepAliveRequest q = ETCDSERVERPB__LEASE_KEEP_ALIVE_REQUEST__INIT;
+    q.id = r->lease.id;
+    const struct demand_request demands = {.kind = DEMAND_OF_LEASE_KEEP_ALIVE, .of.lease_keep_alive = &q};
+    op->err = auth_check_demands(engine_auth(member_engine(m)), &id, &demands, engine_leases(member_engine(m)));
+    return true;
+}
+
+static void finish_may_renew(struct request *check)
+{
+    struct renewal *r = CONTAINER_OF(check, struct renewal, check);
+    if (check->op.err != OK) {
+        r->lease.ask.err = check->op.err;
+        keepalive_answered(r);
+    } else if (!r->stream->ended) {
+        lease_ask_start(&r->lease, loop_of(server_of(check->call), grpc_call_loop(check->call)), check->call);
+    }
+}
+
+/* False: the call has been ended. */
+static bool keepalive_check(struct keepalive *k, struct renewal *r)
+{
+    struct auth *a = engine_auth(server_of(k->call)->engine);
+    enum err e = caller_identify(k->call, &r->who);
+    const struct auth_identity id = auth_identity_of(&r->who);
+    if (e == OK) {
+        e = auth_method_admit(grpc_call_method(k->call)->path, a, &id);
+    }
+    if (e != OK) {
+        status_finish(k->call, e);
+        return false;
+    }
+    r->check = (struct request){.call = grpc_call_ref(k->call), .finish = finish_may_renew, .op = {.kind = MEMBER_CALL, .call = call_may_renew}};
+    request_submit(&r->check);
+    return true;
 }
 
 /* Let the oldest waiting id be renewed. Its answer never comes before this returns. */
@@ -221,18 +309,35 @@ static bool keepalive_begin(struct keepalive *k)
     k->first = (k->first + 1) % k->cap;
     k->n--;
     k->n_window++;
+    if (auth_enabled(engine_auth(s->engine))) {
+        return keepalive_check(k, r);
+    }
     lease_ask_start(&r->lease, loop_of(s, grpc_call_loop(k->call)), k->call);
     return true;
 }
 
+static void keepalive_caught_up(struct grpc_call *c, void *message)
+{
+    struct keepalive *k = message;
+    (void)c;
+    k->waiting = false;
+    k->waited = true;
+    keepalive_go_on(k);
+}
+
 static void keepalive_go_on(struct keepalive *k)
 {
-    while (!k->ended && k->n > 0 && k->n_window < KEEPALIVE_WINDOW) {
+    if (!k->ended && k->n > 0 && !k->waiting && !k->waited && caller_is_ahead(k->call)) {
+        k->waiting = true;
+        request_read_barrier(k->call, k, keepalive_caught_up);
+        return;
+    }
+    while (!k->ended && !k->waiting && k->n > 0 && k->n_window < KEEPALIVE_WINDOW) {
         if (!keepalive_begin(k)) {
             return;
         }
     }
-    if (!k->ended && k->n_window == 0 && k->half_closed) {
+    if (!k->ended && !k->waiting && k->n_window == 0 && k->half_closed) {
         grpc_finish(k->call, GRPC_OK, NULL);
     }
 }

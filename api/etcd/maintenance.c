@@ -1,5 +1,6 @@
 /* maintenance.c - the Maintenance service. What walks the whole store runs on libuv's worker pool, never on a loop. */
-#include "api/etcd/internal.h"
+#include "api/etcd/auth_method.h"
+#include "api/etcd/caller.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -16,6 +17,16 @@ static void on_alarm(struct grpc_call *c, struct slice bytes)
 {
     Etcdserverpb__AlarmRequest *q = request_decode(c, &etcdserverpb__alarm_request__descriptor, bytes);
     if (q == NULL) {
+        return;
+    }
+    struct auth_who who;
+    enum err e = caller_identify(c, &who);
+    if (e == OK) {
+        const struct auth_identity id = auth_identity_of(&who);
+        e = auth_alarm_admit(q, engine_auth(server_of(c)->engine), &id);
+    }
+    if (e != OK) {
+        status_finish(c, e);
         return;
     }
     struct request *r = request_create(c, MEMBER_PROPOSE, request_finish_proposal);

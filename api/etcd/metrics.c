@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/assert.h"
+#include "engine/auth.h"
 
 static double has_leader(void *arg)
 {
@@ -60,6 +61,12 @@ static double fd_limit(void *arg)
     (void)arg;
     struct rlimit r;
     return getrlimit(RLIMIT_NOFILE, &r) == 0 ? (double)r.rlim_cur : 0;
+}
+
+static double auth_revision_now(void *arg)
+{
+    const struct etcd_server *s = arg;
+    return (double)auth_revision(engine_auth(s->engine));
 }
 
 /* --- the process, as every Prometheus client library tells it; from proc(5) ------------------------------------------ */
@@ -203,6 +210,7 @@ void server_metrics(struct etcd_server *s)
         {"etcd_server_proposals_committed_total", "The total number of consensus proposals committed.", committed},
         {"etcd_server_proposals_applied_total", "The total number of consensus proposals applied.", applied},
         {"etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.", quota},
+        {"etcd_debugging_auth_revision", "The current revision of auth store.", auth_revision_now},
         {"os_fd_used", "The number of used file descriptors.", fd_used},
         {"os_fd_limit", "The file descriptor limit.", fd_limit},
         {"process_open_fds", "Number of open file descriptors.", fd_used},

@@ -3,7 +3,7 @@
  * Runs on the peer loop. Paths, statuses and texts are those of etcd's packages etcdhttp and leasehttp and of its corruption check, so that members
  * of both kinds understand each other (etcd-v3-api.md 15.3).
  */
-#include "api/etcd/internal.h"
+#include "api/etcd/caller.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -86,6 +86,12 @@ struct peer_promotion {
     struct http_exchange *exchange;
 };
 
+static void send_refusal(const struct etcd_server *s, struct http_exchange *x)
+{
+    char head[160];
+    http_respond(x, 500, JSON, with_cluster(s, "", head), slice_str("{\"message\":\"Internal Server Error\"}"));
+}
+
 static void on_promoted(struct leader_ask *a)
 {
     struct peer_promotion *p = CONTAINER_OF(CONTAINER_OF(a, struct promotion, ask), struct peer_promotion, promotion);
@@ -98,9 +104,21 @@ static void on_promoted(struct leader_ask *a)
     } else if (a->err == ERR_NOT_LEARNER_MEMBER || a->err == ERR_LEARNER_NOT_READY) {
         send_error(p->exchange, 412, with_cluster(s, "", head), membership_error_text(a->err));
     } else {
-        http_respond(p->exchange, 500, JSON, with_cluster(s, "", head), slice_str("{\"message\":\"Internal Server Error\"}"));
+        send_refusal(s, p->exchange);
     }
     free(p);
+}
+
+/* The member that asks has asked who its caller is; this one asks again, by the token that came along. */
+static bool promote_is_permitted(struct etcd_server *s, const struct http_request *r)
+{
+    const char *token = http_request_header(r, "Authorization");
+    struct auth_who who;
+    if (caller_identify_token(s, token[0] == '\0' ? (struct slice){NULL, 0} : slice_str(token), &who) != OK) {
+        return false;
+    }
+    const struct auth_identity id = auth_identity_of(&who);
+    return auth_check_root(engine_auth(s->engine), &id) == OK;
 }
 
 static void serve_promote(struct etcd_server *s, struct http_exchange *x, const struct http_request *r)
@@ -114,6 +132,10 @@ static void serve_promote(struct etcd_server *s, struct http_exchange *x, const 
         char body[256];
         (void)snprintf(body, sizeof(body), "member %.200s not found in cluster", text);
         send_error(x, 404, with_cluster(s, "", head), body);
+        return;
+    }
+    if (!promote_is_permitted(s, r)) {
+        send_refusal(s, x);
         return;
     }
     struct peer_promotion *p = xcalloc(1, sizeof(*p));

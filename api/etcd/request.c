@@ -1,5 +1,6 @@
 /* request.c - decoding, handing over, answering: what every service does alike. */
-#include "api/etcd/internal.h"
+#include "api/etcd/auth_prepare.h"
+#include "api/etcd/caller.h"
 
 #include <stdio.h>
 
@@ -153,28 +154,74 @@ void request_submit_on(struct etcd_loop *l, struct request *r)
     l->last = &r->op;
 }
 
-#define HEADER_FIELD 100u /* of InternalRaftRequest */
+/* `request` and the header behind it. */
+static void set_data(struct request *r, struct slice head, struct slice body, const struct auth_identity *who)
+{
+    struct etcd_server *s = server_of(r->call);
+    struct bytes *header = &loop_of(s, grpc_call_loop(r->call))->scratch;
+    uint64_t id = member_next_request_id(s->member);
+    bytes_reset(header);
+    auth_add_entry_header(header, id, who);
+    struct buf *b = buf_create(head.len + body.len + header->len);
+    memcpy(b->data, head.data, head.len);
+    if (body.len > 0) {
+        memcpy(b->data + head.len, body.data, body.len);
+    }
+    memcpy(b->data + head.len + body.len, header->data, header->len);
+    bytes_reset(header);
+    r->op.data = b;
+    r->op.request_id = id;
+    r->auth_revision = who->revision;
+    if (who->revision != 0) {
+        r->proposed = buf_ref(b);
+        r->n_proposed = head.len + body.len;
+    }
+    request_submit(r);
+}
+
+static void propose(struct request *r, uint32_t number, struct slice encoded, const struct auth_identity *who)
+{
+    uint8_t head[2 * WIRE_VARINT_MAX];
+    uint8_t *p = wire_put_varint(wire_put_tag(head, number, WIRE_LEN), encoded.len);
+    set_data(r, slice_of(head, (size_t)(p - head)), encoded, who);
+}
 
 void request_propose(struct request *r, uint32_t number, struct slice encoded)
 {
-    struct etcd_server *s = server_of(r->call);
-    uint64_t id = member_next_request_id(s->member);
-    size_t header = 1u + wire_varint_size(id);
-    size_t size = wire_tag_size(number) + wire_varint_size(encoded.len) + encoded.len + wire_tag_size(HEADER_FIELD) + wire_varint_size(header) + header;
-    struct buf *b = buf_create(size);
-    uint8_t *p = wire_put_tag(b->data, number, WIRE_LEN);
-    p = wire_put_varint(p, encoded.len);
-    if (encoded.len > 0) {
-        memcpy(p, encoded.data, encoded.len);
+    struct auth_who who;
+    r->refused = caller_identify(r->call, &who);
+    if (r->refused != OK) {
+        request_submit(r);
+        return;
     }
-    p = wire_put_tag(p + encoded.len, HEADER_FIELD, WIRE_LEN);
-    p = wire_put_varint(p, header);
-    p = wire_put_tag(p, 1, WIRE_VARINT);
-    p = wire_put_varint(p, id);
-    ASSERT(p == b->data + size);
-    r->op.data = b;
-    r->op.request_id = id;
-    request_submit(r);
+    const struct auth_identity id = auth_identity_of(&who);
+    propose(r, number, encoded, &id);
+}
+
+void request_propose_as_nobody(struct request *r, uint32_t number, struct slice encoded)
+{
+    const struct auth_identity nobody = {.user = ""};
+    propose(r, number, encoded, &nobody);
+}
+
+/* An entry that is refused for its auth revision has done nothing. A token that is good at any revision is worth another try; one that carries its own
+ * will never be newer. */
+bool request_goes_again(struct request *r)
+{
+    struct buf *old = r->proposed;
+    struct auth_who who;
+    r->proposed = NULL;
+    bool again = old != NULL && r->op.err == ERR_AUTH_OLD_REVISION && r->tries < CALLER_TRIES_MAX && !grpc_call_ended(r->call) &&
+                 caller_identify(r->call, &who) == OK && who.revision > r->auth_revision;
+    if (again) {
+        const struct auth_identity id = auth_identity_of(&who);
+        buf_unref(&r->op.result.body);
+        r->tries++;
+        r->op = (struct member_op){.kind = MEMBER_PROPOSE};
+        set_data(r, slice_of(old->data, r->n_proposed), (struct slice){NULL, 0}, &id);
+    }
+    buf_unref(&old);
+    return again;
 }
 
 /* --- answering ------------------------------------------------------------------------------------------------- */

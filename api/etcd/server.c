@@ -1,4 +1,5 @@
 /* server.c - the server and its loops: what comes from the member, and what goes to it once a turn. */
+#include "api/etcd/caller.h"
 #include "api/etcd/waiter.h"
 
 #include <stdlib.h>
@@ -24,6 +25,9 @@ static void run_answers(struct loop *l, struct loop_item *item)
         struct request *r = CONTAINER_OF(CONTAINER_OF(node, struct member_op, node), struct request, op);
         node = node->next;
         struct grpc_call *c = r->call;
+        if (request_goes_again(r)) {
+            continue; /* and so does the reference */
+        }
         r->finish(r);
         grpc_call_unref(&c); /* the request may be gone with it */
     }
@@ -105,6 +109,7 @@ static void refuse(struct request *r, enum err e)
 {
     struct grpc_call *c = r->call;
     buf_unref(&r->op.data);
+    buf_unref(&r->proposed);
     r->op.err = e;
     r->finish(r);
     grpc_call_unref(&c);
@@ -122,9 +127,10 @@ static void submit_all(struct loop *loop, void *arg)
             l->last = NULL;
         }
         op->node.next = NULL;
-        enum err e = member_submit(l->server->member, op);
+        struct request *r = CONTAINER_OF(op, struct request, op);
+        enum err e = r->refused != OK ? r->refused : member_submit(l->server->member, op);
         if (e != OK) {
-            refuse(CONTAINER_OF(op, struct request, op), e);
+            refuse(r, e);
         }
     }
 }
@@ -155,7 +161,7 @@ static void on_loop_stopped(struct loop *loop, void *arg)
 
 static const struct grpc_method *const all_tables[] = {kv_methods,      watch_methods,       lease_methods,
                                                        cluster_methods, maintenance_methods, health_methods,
-                                                       lock_methods,    election_methods};
+                                                       lock_methods,    election_methods,    auth_methods};
 
 static void collect_methods(struct etcd_server *s)
 {
@@ -166,10 +172,14 @@ static void collect_methods(struct etcd_server *s)
         }
     }
     s->methods = xcalloc(n + 1, sizeof(*s->methods));
+    s->plain = xcalloc(n + 1, sizeof(const struct grpc_method *));
     size_t i = 0;
     for (size_t t = 0; t < ARRAY_LEN(all_tables); t++) {
         for (const struct grpc_method *m = all_tables[t]; m->path != NULL; m++) {
+            bool one_message = m->kind == GRPC_UNARY || m->kind == GRPC_SERVER_STREAM;
+            s->plain[i] = m;
             s->methods[i] = *m;
+            s->methods[i].message = one_message ? caller_admit : m->message;
             s->methods[i++].service = s;
         }
     }
@@ -243,6 +253,7 @@ void etcd_server_destroy(struct etcd_server **sp)
     free(s->loops);
     free(s->ports);
     free(s->methods);
+    free(s->plain);
     free(s);
 }
 

@@ -8,6 +8,7 @@
 #ifndef API_ETCD_SERVER_H
 #define API_ETCD_SERVER_H
 
+#include "api/etcd/auth_tokens.h"
 #include "api/grpc/server.h"
 #include "api/peer/transport.h"
 #include "raft/member/member.h"
@@ -27,6 +28,9 @@ struct etcd_server_config {
     uint64_t progress_interval_ms; /* --watch-progress-notify-interval */
     uint64_t corrupt_check_ms;      /* --corrupt-check-time; 0: off */
     uint64_t compact_hash_check_ms; /* --compact-hash-check-time; 0: off */
+    struct auth_tokens *tokens;    /* --auth-token; borrowed until etcd_server_destroy */
+    unsigned bcrypt_cost;          /* --bcrypt-cost, in range */
+    bool client_cert_auth;         /* --client-cert-auth: a certificate's name is an identity */
 };
 
 /* Two steps, since member and server know each other: create with the loops, take its ports for the member, then attach the

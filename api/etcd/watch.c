@@ -4,8 +4,9 @@
  * creation and its refusals, cancellation, progress, fragments. A stream whose client reads slowly refuses deliveries above
  * WATCH_QUEUE_BYTES; its watchers keep their places in history and go on when the socket has drained.
  */
-#include "api/etcd/internal.h"
+#include "api/etcd/caller.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/assert.h"
@@ -14,6 +15,9 @@
 #include "engine/watch.h"
 
 enum { WATCH_ID = 2, WATCH_CREATED = 3, WATCH_CANCELED = 4, WATCH_COMPACT_REVISION = 5, WATCH_REASON = 6, WATCH_FRAGMENT = 7 };
+
+#define HELD_BYTES_MAX (4u << 20) /* requests of a stream that wait until its token is known here; over: ResourceExhausted */
+#define REFUSAL_TEXT_BYTES 128u
 
 #define FRAGMENT_EXTRA (512u << 10) /* a response may be this much larger than a request before it is split */
 
@@ -37,6 +41,9 @@ struct watch_stream {
     size_t n, n_slots;           /* n_slots is a power of two */
     int64_t next_id;
     struct stream_watch *blocked;
+    bool waiting;      /* for what made the stream's token to be applied, once in its life; requests go to `held` */
+    bool waited;
+    struct bytes held; /* each behind its length, four bytes */
     struct loop_timer timer;
     uint64_t interval_ms;
 };
@@ -234,6 +241,29 @@ static void refuse(struct watch_stream *s, const char *reason)
                                        .reason = reason});
 }
 
+/* Etcd gives the reason as Go prints a status. Whatever it does not expect here it calls a denial. */
+static void refuse_caller(struct watch_stream *s, enum err e)
+{
+    bool named = e == ERR_AUTH_TOKEN || e == ERR_AUTH_OLD_REVISION || e == ERR_USER_EMPTY;
+    const struct status status = status_of(named ? e : ERR_PERMISSION_DENIED);
+    const char *code = status.code == GRPC_UNAUTHENTICATED     ? "Unauthenticated"
+                       : status.code == GRPC_INVALID_ARGUMENT ? "InvalidArgument"
+                                                               : "PermissionDenied";
+    char reason[REFUSAL_TEXT_BYTES];
+    (void)snprintf(reason, sizeof(reason), "rpc error: code = %s desc = %s", code, status.text);
+    refuse(s, reason);
+}
+
+/* Asked once: a watch goes on whatever happens to its user later, as in etcd. */
+static enum err check_caller(const struct watch_stream *s, const Etcdserverpb__WatchCreateRequest *q)
+{
+    const struct demand_request demands = {.kind = DEMAND_OF_WATCH, .of.watch = q};
+    struct auth_who who;
+    enum err e = caller_identify(s->call, &who);
+    const struct auth_identity id = auth_identity_of(&who);
+    return e != OK ? e : auth_check_demands(engine_auth(s->loop->server->engine), &id, &demands, NULL);
+}
+
 static bool range_is_empty(struct slice key, struct slice end)
 {
     bool to_the_end = end.len == 1 && end.data[0] == 0;
@@ -259,6 +289,11 @@ static void create(struct watch_stream *s, const Etcdserverpb__WatchCreateReques
     struct slice end = slice_of(q->range_end.data, q->range_end.len);
     if (q->start_revision < 0) {
         refuse(s, "etcdserver: mvcc: required revision has been compacted");
+        return;
+    }
+    enum err e = check_caller(s, q);
+    if (e != OK) {
+        refuse_caller(s, e);
         return;
     }
     if (range_is_empty(key, end)) {
@@ -317,7 +352,7 @@ static void progress(struct watch_stream *s)
     }
 }
 
-static void on_watch(struct grpc_call *c, struct slice bytes)
+static void serve(struct grpc_call *c, struct slice bytes)
 {
     Etcdserverpb__WatchRequest *q = request_decode_stream(c, &etcdserverpb__watch_request__descriptor, bytes);
     struct watch_stream *s = *grpc_call_state(c);
@@ -337,6 +372,47 @@ static void on_watch(struct grpc_call *c, struct slice bytes)
     case ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION__NOT_SET:
     case _ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION__CASE_IS_INT_SIZE:
         return;
+    }
+}
+
+#define HELD_HEAD 4u
+
+static void serve_held(struct grpc_call *c, void *message)
+{
+    struct watch_stream *s = *grpc_call_state(c);
+    (void)message;
+    s->waiting = false;
+    s->waited = true;
+    struct bytes held = s->held;
+    s->held = (struct bytes){0};
+    /* The call may end while it is served, and its stream with it. */
+    for (size_t at = 0; at < held.len && !grpc_call_ended(c);) {
+        uint32_t len;
+        memcpy(&len, held.data + at, HELD_HEAD);
+        serve(c, slice_of(held.data + at + HELD_HEAD, len));
+        at += HELD_HEAD + len;
+    }
+    bytes_deinit(&held);
+}
+
+static void on_watch(struct grpc_call *c, struct slice bytes)
+{
+    struct watch_stream *s = *grpc_call_state(c);
+    bool ahead = !s->waiting && !s->waited && caller_is_ahead(c);
+    if (!s->waiting && !ahead) {
+        serve(c, bytes);
+        return;
+    }
+    if (s->held.len + bytes.len > HELD_BYTES_MAX) {
+        grpc_finish(c, GRPC_RESOURCE_EXHAUSTED, "etcdserver: too many requests");
+        return;
+    }
+    uint32_t len = (uint32_t)bytes.len;
+    bytes_add(&s->held, &len, HELD_HEAD);
+    bytes_add(&s->held, bytes.data, bytes.len);
+    s->waiting = true;
+    if (ahead) {
+        request_read_barrier(c, NULL, serve_held);
     }
 }
 
@@ -389,6 +465,7 @@ static void watch_ended(struct grpc_call *c)
         }
     }
     free(s->slots);
+    bytes_deinit(&s->held);
     free(s);
 }
 

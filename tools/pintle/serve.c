@@ -14,6 +14,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "engine/auth_password.h"
 #include "wal/wal.h"
 
 #define OWN_DESCRIPTORS 150u /* log, store, listeners, loops and links */
@@ -156,6 +157,34 @@ static void create_peers(struct server *s)
     s->peers = peer_transport_create(&pc);
 }
 
+/* Key files are read now: a start with keys that do not fit fails. */
+static struct auth_tokens *create_tokens(struct server *s)
+{
+    struct auth_tokens *t = NULL;
+    struct err_ctx ec = {{0}};
+    const char *option = flag_get(&s->config.flags, "auth-token")->text;
+    enum err e = auth_tokens_create(option, flag_get(&s->config.flags, "auth-token-ttl")->u, vfs_real(), clock_real(), &t, &ec);
+    if (e != OK) {
+        log_warn(s->config.log, "failed to create token provider", F_STR("error", ec.text));
+        server_die(s, e, ec.text);
+    }
+    if (auth_tokens_unknown_options(t)[0] != '\0') {
+        log_warn(s->config.log, "unknown options of --auth-token", F_STR("options", auth_tokens_unknown_options(t)));
+    }
+    return t;
+}
+
+static unsigned bcrypt_cost(struct server *s)
+{
+    uint64_t cost = flag_get(&s->config.flags, "bcrypt-cost")->u;
+    if (cost >= PASSWORD_COST_MIN && cost <= PASSWORD_COST_MAX) {
+        return (unsigned)cost;
+    }
+    log_warn(s->config.log, "use default bcrypt cost instead of the invalid given cost", F_UINT("min-cost", PASSWORD_COST_MIN),
+             F_UINT("max-cost", PASSWORD_COST_MAX), F_UINT("default-cost", PASSWORD_COST_DEFAULT), F_UINT("given-cost", cost));
+    return PASSWORD_COST_DEFAULT;
+}
+
 void server_create_services(struct server *s)
 {
     const struct config *c = &s->config;
@@ -164,6 +193,7 @@ void server_create_services(struct server *s)
     for (unsigned i = 0; i < c->n_loops; i++) {
         s->loops[i] = loop_create(i);
     }
+    s->tokens = create_tokens(s);
     struct etcd_server_config ec = {
         .clock = clock_real(),
         .log = c->log,
@@ -172,6 +202,9 @@ void server_create_services(struct server *s)
         .max_txn_ops = c->max_txn_ops,
         .quota_flag = c->quota_flag,
         .progress_interval_ms = c->progress_interval_ms,
+        .tokens = s->tokens,
+        .bcrypt_cost = bcrypt_cost(s),
+        .client_cert_auth = flag_get(&s->config.flags, "client-cert-auth")->b,
     };
     s->etcd = etcd_server_create(&ec, s->loops, c->n_loops);
     create_grpc(s);
@@ -285,6 +318,7 @@ void server_open_member(struct server *s)
         log_error(c->log, "bootstrap failed", F_STR("error", ec.text[0] != '\0' ? ec.text : err_text(e)));
         server_die(s, e, ec.text);
     }
+    auth_set_events(engine_auth(member_engine(s->member)), &auth_tokens_events, s->tokens);
     peer_transport_attach(s->peers, s->member);
     etcd_server_attach(s->etcd, s->member);
     etcd_server_attach_peers(s->etcd, s->peers);
@@ -334,6 +368,7 @@ void server_tear_down(struct server *s)
     loop_destroy(&s->peer_loop);
     etcd_server_destroy(&s->etcd);
     member_close(&s->member);
+    auth_tokens_destroy(&s->tokens);
     peer_transport_destroy(&s->peers);
     metrics_destroy(&s->metrics);
     datadir_close(&s->datadir);

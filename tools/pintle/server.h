@@ -28,6 +28,7 @@ struct server {
     pthread_t peer_thread;
     struct peer_transport *peers;
     struct store_place place;
+    struct auth_tokens *tokens;
     struct etcd_server *etcd;
     struct grpc_server *grpc;
     struct member *member;
