@@ -200,11 +200,11 @@ static void end_round(struct version_round *r)
     if (!r->any && !r->failed) {
         r->lowest = t->identity.version; /* nobody else is there */
     }
-    if (!r->failed) {
+    if (r->any || !r->failed) {
         (void)snprintf(text, sizeof(text), "%u.%u.0", r->lowest.major, r->lowest.minor);
     }
     if (!t->stopping) {
-        member_versions(t->member, text);
+        member_versions(t->member, text, !r->failed);
     }
     t->round = NULL;
     free(r);

@@ -296,7 +296,7 @@ static void versions_run(struct loop *l, struct loop_item *item)
     if (t->started && !t->stopping) {
         ask_versions(t);
     } else {
-        member_versions(t->member, "");
+        member_versions(t->member, "", false);
     }
 }
 

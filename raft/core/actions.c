@@ -145,6 +145,7 @@ void raft_status(const struct raft *r, struct raft_status *out)
         .first_index = raft_log_first(&r->log),
         .last_index = raft_log_last(&r->log),
         .last_term = raft_log_last_term(&r->log),
+        .log_bytes = r->log.bytes,
         .durable_index = r->log.durable_next - 1,
     };
 }

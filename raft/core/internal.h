@@ -157,6 +157,7 @@ struct raft_log {
     size_t head;
     size_t n;
     size_t cap;
+    uint64_t bytes;      /* of the window's data */
     uint64_t base_index; /* the entry just below the window, */
     uint64_t base_term;  /* known by its term only */
     uint64_t committed;

@@ -73,10 +73,16 @@ const struct raft_entry *raft_log_at(const struct raft_log *l, uint64_t index)
     return &l->e[l->head + (size_t)(index - l->base_index - 1)];
 }
 
+static void drop_one(struct raft_log *l, struct raft_entry *e)
+{
+    l->bytes -= e->data == NULL ? 0 : e->data->len;
+    buf_unref(&e->data);
+}
+
 static void drop_tail(struct raft_log *l, size_t keep)
 {
     for (size_t i = keep; i < l->n; i++) {
-        buf_unref(&l->e[l->head + i].data);
+        drop_one(l, &l->e[l->head + i]);
     }
     l->n = keep;
 }
@@ -84,7 +90,7 @@ static void drop_tail(struct raft_log *l, size_t keep)
 static void drop_front(struct raft_log *l, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        buf_unref(&l->e[l->head + i].data);
+        drop_one(l, &l->e[l->head + i]);
     }
     l->head += n;
     l->n -= n;
@@ -138,6 +144,7 @@ static void push_one(struct raft_log *l, uint64_t term, const struct raft_entry 
         .type = e->type,
         .data = e->data == NULL ? NULL : buf_ref(e->data),
     };
+    l->bytes += e->data == NULL ? 0 : e->data->len;
     l->n++;
 }
 

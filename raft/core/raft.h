@@ -390,6 +390,7 @@ struct raft_status {
     uint64_t applied;
     uint64_t first_index; /* of the entries in memory; last_index + 1 when there is none */
     uint64_t last_index;
+    uint64_t log_bytes; /* of the data of the entries in memory */
     uint64_t last_term;
     uint64_t durable_index; /* of the own log, as far as reported */
 };

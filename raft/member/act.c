@@ -189,6 +189,7 @@ static void on_soft_state(struct member *m, const struct raft_actions *a)
     if (a->leader == RAFT_NONE && before != RAFT_NONE) {
         atomic_store_explicit(&m->no_leader_since_ms, m->now_ms, memory_order_release);
     } else if (a->leader != RAFT_NONE) {
+        m->read_retry_ms = m->now_ms; /* whoever was asked before, ask this one */
         atomic_store_explicit(&m->no_leader_since_ms, 0, memory_order_release);
         m->gone_leader = RAFT_NONE;
     }

@@ -124,8 +124,10 @@ static void answer_applied(struct member *m, struct apply_result *r)
 static void apply_one(struct member *m, const struct raft_entry *e)
 {
     struct apply_result r;
+    uint64_t before = clock_now_ns(m->cfg.clock);
     /* Whether somebody here waits for the answer is known only after decoding; no waiters at all is the cheap case. */
     engine_apply(m->engine, e->index, e->term, (uint32_t)e->type, buf_slice(e->data), m->n_waiters > 0, m->now_ms, &r);
+    measure_apply(m, e, &r, clock_now_ns(m->cfg.clock) - before);
     if (e->type != RAFT_ENTRY_NORMAL) {
         apply_conf_change(m, e, r.err);
     }
@@ -170,13 +172,18 @@ static void compact_log(struct member *m)
     struct raft_conf_state conf;
     raft_conf_state(m->raft, &conf);
     uint64_t keep = conf.voters.n + conf.learners.n > 1 ? m->cfg.catch_up_entries : 0;
+    if (rs.log_bytes > MEMBER_CATCH_UP_BYTES) { /* as many as fit, by their average size */
+        uint64_t n = rs.last_index + 1 - rs.first_index;
+        uint64_t fit = n * MEMBER_CATCH_UP_BYTES / rs.log_bytes;
+        keep = fit < keep ? fit : keep;
+    }
     if (rs.applied <= keep || rs.applied - keep <= rs.first_index + 100) {
         return;
     }
     if (m->hold_log_until_ms == UINT64_MAX && !(rs.role == RAFT_LEADER && snapshot_wanted(m))) {
         m->hold_log_until_ms = m->now_ms + MEMBER_SNAPSHOT_HOLD_MS;
     }
-    if (m->now_ms < m->hold_log_until_ms && rs.applied - rs.first_index < MEMBER_HELD_ENTRIES_MAX) {
+    if (m->now_ms < m->hold_log_until_ms && rs.log_bytes < MEMBER_HELD_BYTES_MAX) {
         return;
     }
     raft_compact(m->raft, rs.applied - keep);

@@ -36,15 +36,32 @@ static void on_published(struct member_op *op)
     }
 }
 
-/* Members before 3.6 take attributes as a request of the long gone v2 API: a PUT of JSON at the member's path. */
-static void publish_v2(struct member *m)
+/* Members before 3.6 take what is about the cluster as requests of the long gone v2 API: a PUT at a path. */
+static void propose_v2(struct member *m, const char *path, struct slice value, void (*done)(struct member_op *op))
 {
-    struct bytes json = {0};
     struct bytes v2 = {0};
     struct bytes whole = {0};
     struct bytes header = {0};
-    char path[64];
     uint64_t id = member_next_request_id(m);
+    wire_add_uint(&v2, 1, id);
+    wire_add_bytes(&v2, 2, slice_str("PUT"));
+    wire_add_bytes(&v2, 3, slice_str(path));
+    wire_add_bytes(&v2, 4, value);
+    wire_add_uint(&header, 1, id);
+    wire_add_message(&whole, 2, bytes_slice(&v2));
+    wire_add_message(&whole, 100, bytes_slice(&header));
+    struct buf *data = buf_create(whole.len);
+    memcpy(data->data, whole.data, whole.len);
+    duty_propose_bytes(m, data, id, done);
+    bytes_deinit(&v2);
+    bytes_deinit(&whole);
+    bytes_deinit(&header);
+}
+
+static void publish_v2(struct member *m)
+{
+    struct bytes json = {0};
+    char path[64];
     bytes_add_str(&json, "{\"name\":");
     change_json_text(&json, m->cfg.name);
     bytes_add_str(&json, ",\"clientURLs\":[");
@@ -54,21 +71,9 @@ static void publish_v2(struct member *m)
     }
     bytes_add_str(&json, "]}");
     (void)snprintf(path, sizeof(path), "/0/members/%" PRIx64 "/attributes", m->cfg.member_id);
-    wire_add_uint(&v2, 1, id);
-    wire_add_bytes(&v2, 2, slice_str("PUT"));
-    wire_add_bytes(&v2, 3, slice_str(path));
-    wire_add_bytes(&v2, 4, bytes_slice(&json));
-    wire_add_uint(&header, 1, id);
-    wire_add_message(&whole, 2, bytes_slice(&v2));
-    wire_add_message(&whole, 100, bytes_slice(&header));
-    struct buf *data = buf_create(whole.len);
-    memcpy(data->data, whole.data, whole.len);
     m->publishing = true;
-    duty_propose_bytes(m, data, id, on_published);
+    propose_v2(m, path, bytes_slice(&json), on_published);
     bytes_deinit(&json);
-    bytes_deinit(&v2);
-    bytes_deinit(&whole);
-    bytes_deinit(&header);
 }
 
 static void publish_v3(struct member *m)
@@ -157,60 +162,63 @@ static void on_version_set(struct member_op *op)
     duty_forget(op);
 }
 
-static void set_version(struct member *m, const char *version)
+/* `oldest`: of all members that are known about, the lowest version. */
+static void set_version(struct member *m, const char *version, struct version oldest)
 {
+    m->version_proposed = true;
+    if (version_cmp(oldest, (struct version){3, 6}) < 0) {
+        propose_v2(m, "/0/version", slice_str(version), on_version_set);
+        return;
+    }
     Membershippb__ClusterVersionSetRequest set = MEMBERSHIPPB__CLUSTER_VERSION_SET_REQUEST__INIT;
     set.ver = (char *)(uintptr_t)version;
     Etcdserverpb__InternalRaftRequest r = ETCDSERVERPB__INTERNAL_RAFT_REQUEST__INIT;
     r.cluster_version_set = &set;
-    m->version_proposed = true;
     duty_propose(m, &r, on_version_set);
 }
 
-/* What the cluster's version should be: the lowest of all members, never lower than it was, unless a downgrade is under way. `lowest` is that of
- * the others; "" when one could not be asked. */
-static void decide_version(struct member *m, const char *lowest)
+/* What the cluster's version should be: the lowest of all members, never lower than it was, unless a downgrade is under way. `others` is the lowest
+ * of those that answered. */
+static void decide_version(struct member *m, const char *others, bool all)
 {
     char now_text[16];
     char target[16];
-    struct version own, low, now;
+    struct version low, other, now;
     engine_cluster_version(m->engine, now_text);
     bool decided = version_parse(now_text, &now);
-    bool own_known = version_parse(m->cfg.version, &own);
+    bool own_known = version_parse(m->cfg.version, &low);
     ASSERT(own_known);
-    bool known = version_parse(lowest, &low);
-    if (known && version_cmp(own, low) < 0) {
-        low = own;
+    bool any = version_parse(others, &other);
+    if (any && version_cmp(other, low) < 0) {
+        low = other;
     }
-    if (!known) {
+    if (!all || !any) {
         if (!decided) {
-            set_version(m, VERSION_UNDECIDED);
+            set_version(m, VERSION_UNDECIDED, low);
         }
         return;
     }
+    struct version to = low;
     if (engine_downgrade(m->engine, target)) {
-        struct version to;
-        if (version_parse(target, &to) && decided && version_cmp(now, to) != 0) {
-            low = to;
-        } else {
+        if (!version_parse(target, &to) || !decided || version_cmp(now, to) == 0) {
             return;
         }
     } else if (decided && version_cmp(low, now) <= 0) {
         return;
     }
     char text[32];
-    (void)snprintf(text, sizeof(text), "%u.%u.0", low.major, low.minor);
+    (void)snprintf(text, sizeof(text), "%u.%u.0", to.major, to.minor);
     log_info(m->cfg.log, decided ? "updating cluster version using v3 API" : "setting up initial cluster version using v3 API", F_STR("from", now_text),
              F_STR("to", text));
-    set_version(m, text);
+    set_version(m, text, low);
 }
 
-void duties_versions(struct member *m, const char *lowest)
+void duties_versions(struct member *m, const char *lowest, bool all)
 {
     m->versions_asked = false;
     m->version_at_ms = m->now_ms + MEMBER_VERSION_MS;
     if (atomic_load_explicit(&m->is_leader, memory_order_relaxed) && !m->version_proposed) {
-        decide_version(m, lowest);
+        decide_version(m, lowest, all);
     }
 }
 
@@ -222,7 +230,7 @@ void duties_mind_versions(struct member *m)
     struct raft_conf_state conf;
     raft_conf_state(m->raft, &conf);
     if (m->cfg.transport == NULL || conf.voters.n + conf.learners.n <= 1) {
-        duties_versions(m, m->cfg.version);
+        duties_versions(m, m->cfg.version, true);
         return;
     }
     m->versions_asked = true;

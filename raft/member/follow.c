@@ -93,6 +93,48 @@ static void retry_held(struct member *m)
     m->n_held_proposals = kept;
 }
 
+/* --- snapshots that were refused ------------------------------------------------------------------------------ */
+
+/* Raft sends another one as soon as it hears of a failure: so it hears later, and later each time. */
+static void snapshot_failed(struct member *m, uint64_t id)
+{
+    struct snapshot_failure *f = NULL;
+    for (size_t i = 0; i < m->n_snapshot_failures; i++) {
+        f = m->snapshot_failures[i].id == id ? &m->snapshot_failures[i] : f;
+    }
+    if (f == NULL && m->n_snapshot_failures == ARRAY_LEN(m->snapshot_failures)) {
+        raft_report_snapshot(m->raft, id, false);
+        return;
+    }
+    if (f == NULL) {
+        f = &m->snapshot_failures[m->n_snapshot_failures++];
+        *f = (struct snapshot_failure){.id = id, .wait_ms = MEMBER_SNAPSHOT_RETRY_MS / 2};
+    }
+    f->wait_ms = 2 * f->wait_ms < MEMBER_SNAPSHOT_RETRY_MAX_MS ? 2 * f->wait_ms : MEMBER_SNAPSHOT_RETRY_MAX_MS;
+    f->report_at_ms = m->now_ms + f->wait_ms;
+}
+
+static void forget_failures(struct member *m, uint64_t id)
+{
+    for (size_t i = 0; i < m->n_snapshot_failures; i++) {
+        if (m->snapshot_failures[i].id == id) {
+            m->snapshot_failures[i] = m->snapshot_failures[--m->n_snapshot_failures];
+            return;
+        }
+    }
+}
+
+static void report_failures(struct member *m)
+{
+    for (size_t i = 0; i < m->n_snapshot_failures; i++) {
+        struct snapshot_failure *f = &m->snapshot_failures[i];
+        if (f->report_at_ms != 0 && m->now_ms >= f->report_at_ms) {
+            f->report_at_ms = 0;
+            raft_report_snapshot(m->raft, f->id, false);
+        }
+    }
+}
+
 /* --- links ------------------------------------------------------------------------------------------------ */
 
 static void leader_gone(struct member *m, uint64_t id)
@@ -124,9 +166,12 @@ void follow_link(struct member *m, uint64_t id, enum link_news news)
         raft_report_unreachable(m->raft, id);
         return;
     case LINK_NEWS_SNAPSHOT_DELIVERED:
-    case LINK_NEWS_SNAPSHOT_FAILED:
-        raft_report_snapshot(m->raft, id, news == LINK_NEWS_SNAPSHOT_DELIVERED);
+        forget_failures(m, id);
+        raft_report_snapshot(m->raft, id, true);
         m->hold_log_until_ms = m->now_ms + MEMBER_SNAPSHOT_HOLD_MS;
+        return;
+    case LINK_NEWS_SNAPSHOT_FAILED:
+        snapshot_failed(m, id);
         return;
     case LINK_NEWS_GONE:
         leader_gone(m, id);
@@ -232,6 +277,7 @@ void follow_turn(struct member *m)
     if (m->n_held_proposals > 0) {
         retry_held(m);
     }
+    report_failures(m);
     campaign(m);
     if (m->cfg.fast_forward) {
         fast_forward(m);

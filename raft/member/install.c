@@ -69,6 +69,7 @@ static void finish(struct member *m, struct member_op *op, enum err e)
     member_stage_discard(m, &op->staged);
     raft_message_destroy(&op->message);
     m->install = NULL;
+    measure_installing(m, false);
     member_complete(m, op, e);
 }
 
@@ -93,6 +94,7 @@ void install_place(struct member *m, struct log_batch *b)
 {
     ASSERT(m->install != NULL && b->request.restart_at == staged_index(m->install->staged) + 1);
     m->installing = true;
+    measure_installing(m, true);
     m->install_batch = b;
     m->store.request(m->store.arg, m->install);
 }

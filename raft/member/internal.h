@@ -50,7 +50,8 @@ struct news {
     struct raft_message *message; /* MESSAGE; owned */
     uint64_t id;                  /* LINK */
     enum link_news link;
-    char version[16];             /* VERSIONS */
+    char version[16];             /* VERSIONS: the lowest of those that answered */
+    bool all;                     /* VERSIONS: everybody did */
 };
 
 #define COMPACTION_BATCHES_PER_COMMIT 10u
@@ -106,6 +107,12 @@ struct member {
         uint64_t deadline_ms;
     } *held_proposals; /* owned */
     size_t n_held_proposals;
+    struct snapshot_failure { /* a snapshot that did not arrive */
+        uint64_t id;
+        uint64_t wait_ms;
+        uint64_t report_at_ms; /* to raft; 0: it was */
+    } snapshot_failures[RAFT_MEMBERS_MAX];
+    size_t n_snapshot_failures;
 
     size_t n_log_inflight;
     struct log_batch *first_batch, *last_batch; /* at the log, oldest first; NULL when none is */
@@ -165,6 +172,7 @@ struct member {
     uint64_t auto_compact_since_ms;
     uint64_t duty_again_ms; /* no publication or version is proposed before */
 
+    struct measure *measure; /* owned */
     struct counter *proposals_failed;
     struct counter *leader_changes;
     struct gauge *proposals_pending;
@@ -240,6 +248,16 @@ bool follow_disk_hangs(const struct member *m); /* the log has taken nothing for
 uint64_t follow_best_voter(const struct member *m);
 size_t follow_voters(const struct member *m, struct raft_ids *out);
 
+/* --- measure.c --- */
+struct measure *measure_create(struct metrics *m);
+void measure_destroy(struct measure **x);
+/* The kind of request that an encoded InternalRaftRequest holds, as a number. */
+unsigned measure_kind(struct slice data);
+bool measure_is_priority(unsigned kind);
+void measure_apply(struct member *m, const struct raft_entry *e, const struct apply_result *r, uint64_t took_ns);
+void measure_request(struct member *m, unsigned kind, bool ok, uint64_t took_ns);
+void measure_installing(struct member *m, bool yes);
+
 /* --- duties.c: all on the member loop --- */
 void duties_role_changed(struct member *m, bool is_leader);
 void duties_turn(struct member *m); /* after each turn's applies */
@@ -255,7 +273,7 @@ void duties_auto_compact(struct member *m);
 /* --- duties_version.c --- */
 bool duties_may_publish(struct member *m);
 void duties_publish(struct member *m);
-void duties_versions(struct member *m, const char *lowest);
+void duties_versions(struct member *m, const char *lowest, bool all);
 void duties_mind_versions(struct member *m); /* a leader */
 
 /* --- duties_lease.c --- */

@@ -10,8 +10,12 @@
 #define MEMBER_HELD_PROPOSALS_MAX 1024u /* forwarded by others, while leadership moves; more are dropped */
 #define MEMBER_APPLY_LAG_MAX 5000u      /* committed, not applied entries; over: ERR_TOO_MANY_REQUESTS, as etcd */
 #define MEMBER_LOG_INFLIGHT_MAX 16384u  /* batches at the log thread; full: raft's actions wait. Bytes are bounded by what raft lets be uncommitted */
+#define MEMBER_PRIORITY_LAG_MAX 10000u  /* the same for revocations of leases, with the gate PriorityRequest */
 #define MEMBER_UNCOMMITTED_BYTES_MAX 268435456u /* proposed, not yet applied; over: ERR_TOO_MANY_REQUESTS */
-#define MEMBER_HELD_ENTRIES_MAX 1000000u /* kept in memory for a follower that takes a snapshot; over: compacted all the same */
+#define MEMBER_CATCH_UP_BYTES 16777216u  /* of entries kept behind the applied index, however many --snapshot-catchup-entries allows */
+#define MEMBER_HELD_BYTES_MAX 268435456u /* kept in memory for a follower that takes a snapshot; over: compacted all the same */
+#define MEMBER_SNAPSHOT_RETRY_MS 200u    /* after a refused snapshot; twice that after the next, ... */
+#define MEMBER_SNAPSHOT_RETRY_MAX_MS 10000u /* ... and so on up to this */
 #define MEMBER_SNAPSHOT_HOLD_MS 30000u  /* the log is kept so long behind a snapshot that was delivered, as etcd */
 #define MEMBER_POSITIONS_MAX 128u       /* durable positions remembered, as candidates for the store's witness */
 #define MEMBER_DUTY_RETRY_MS 500u       /* until a refused proposal of the member's own is made again */

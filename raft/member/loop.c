@@ -132,7 +132,7 @@ static void take_news(struct member *m, struct news *n)
         follow_link(m, n->id, n->link);
         break;
     case MEMBER_NEWS_VERSIONS:
-        duties_versions(m, n->version);
+        duties_versions(m, n->version, n->all);
         break;
     case MEMBER_NEWS_LOG:
     case MEMBER_PROPOSE:

@@ -32,7 +32,9 @@ enum err member_submit(struct member *m, struct member_op *op)
     }
     if (op->kind == MEMBER_PROPOSE) {
         uint64_t committed = atomic_load_explicit(&m->committed_index, memory_order_acquire);
-        if (committed > engine_applied_index(m->engine) + MEMBER_APPLY_LAG_MAX) {
+        /* A lease that ends makes work go away; etcd's gate lets it through for longer. */
+        bool first = m->cfg.priority_requests && measure_is_priority(measure_kind(buf_slice(op->data)));
+        if (committed > engine_applied_index(m->engine) + (first ? MEMBER_PRIORITY_LAG_MAX : MEMBER_APPLY_LAG_MAX)) {
             return ERR_TOO_MANY_REQUESTS;
         }
         if (op->data->len > m->cfg.max_request_bytes) {
@@ -98,11 +100,12 @@ void member_link_news(struct member *m, uint64_t id, enum link_news news)
     member_post(m, n);
 }
 
-void member_versions(struct member *m, const char *lowest)
+void member_versions(struct member *m, const char *lowest, bool all)
 {
     struct news *n = xcalloc(1, sizeof(*n));
     n->head.kind = MEMBER_NEWS_VERSIONS;
     (void)snprintf(n->version, sizeof(n->version), "%s", lowest);
+    n->all = all;
     member_post(m, n);
 }
 

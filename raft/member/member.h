@@ -106,6 +106,8 @@ struct member_op {
     struct member_op *list_prev, *list_next;
     struct member_op *hash_next;
     uint64_t wait_index;
+    uint64_t since_ns; /* PROPOSE: when it was taken */
+    unsigned request;  /* PROPOSE: measure.c's number of its kind */
 };
 
 /* --- life ------------------------------------------------------------------------------------------------------ */
@@ -148,6 +150,8 @@ struct member_config {
     uint32_t max_request_bytes;
     uint32_t max_learners;    /* etcd's --max-learners */
     struct auto_compact_config auto_compact;
+    uint64_t slow_apply_ms; /* applying one entry took longer: a warning; 0: none */
+    bool priority_requests; /* etcd's gate PriorityRequest: revocations of leases pass a backlog of twice the usual */
     bool strict_reconfig;     /* etcd's --strict-reconfig-check */
     bool fast_forward;        /* etcd's --initial-election-tick-advance */
     const char *version;      /* "3.7.1": what this member tells others that it is */
@@ -196,8 +200,8 @@ enum link_news {
     LINK_NEWS_REMOVED /* it says that this member was removed */
 };
 void member_link_news(struct member *m, uint64_t id, enum link_news news);
-/* The answer to ask_versions: the lowest version among all other members ("3.6.0"); "" when one of them could not be asked. Copied. */
-void member_versions(struct member *m, const char *lowest);
+/* The answer to ask_versions: the lowest version ("3.6.0") among the other members that could be asked, "" when none could; and whether all could. Copied. */
+void member_versions(struct member *m, const char *lowest, bool all);
 
 /* Who is to be linked to: the members as applied, or, before anything was applied, the configuration's. As engine_members: one allocation for free(). */
 struct member_info *member_peers(struct member *m, size_t *n);

@@ -42,8 +42,10 @@ void op_list_remove(struct op_list *l, struct member_op *op)
 
 void member_complete(struct member *m, struct member_op *op, enum err e)
 {
-    (void)m;
     op->err = e;
+    if (op->kind == MEMBER_PROPOSE) {
+        measure_request(m, op->request, e == OK, clock_now_ns(m->cfg.clock) - op->since_ns);
+    }
     struct member_port *p = op->port;
     if (p == NULL) {
         if (op->done != NULL) {
@@ -145,6 +147,8 @@ void member_take_proposal(struct member *m, struct member_op *op)
     }
     op->deadline_ms = m->now_ms + m->request_timeout_ms;
     op->wait_index = m->n_batch;
+    op->since_ns = clock_now_ns(m->cfg.clock);
+    op->request = op->kind == MEMBER_PROPOSE ? measure_kind(buf_slice(op->data)) : 0;
     enum raft_entry_type type = op->kind == MEMBER_CHANGE ? RAFT_ENTRY_CONF_CHANGE : RAFT_ENTRY_NORMAL;
     m->batch[m->n_batch] = (struct raft_entry){.type = type, .data = op->data};
     m->batch_ops[m->n_batch++] = op;

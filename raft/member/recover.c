@@ -404,6 +404,7 @@ static enum err open_log(struct member *m, struct err_ctx *ec)
 static void create_metrics(struct member *m)
 {
     struct metrics *x = m->cfg.metrics;
+    m->measure = measure_create(x);
     m->proposals_failed = metrics_counter(x, "etcd_server_proposals_failed_total", "The total number of failed proposals seen.", NULL);
     m->leader_changes = metrics_counter(x, "etcd_server_leader_changes_seen_total", "The number of leader changes seen.", NULL);
     m->proposals_pending = metrics_gauge(x, "etcd_server_proposals_pending", "The current number of pending proposals to commit.", NULL);
@@ -541,5 +542,6 @@ void member_close(struct member **mp)
     free(m->batch_ops);
     free(m->turn_batches);
     auto_compact_deinit(&m->auto_compact);
+    measure_destroy(&m->measure);
     free(m);
 }

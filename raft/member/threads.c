@@ -209,6 +209,10 @@ void member_start(struct member *m)
         .done = member_log_done,
         .failed = log_failed,
         .arg = m,
+        .log = m->cfg.log,
+        .write_seconds = metrics_histogram(m->cfg.metrics, "etcd_disk_wal_write_duration_seconds",
+                                           "The latency distributions of write called by WAL.", NULL, 0.001, 2, 14),
+        .written_bytes = metrics_gauge(m->cfg.metrics, "etcd_disk_wal_write_bytes_total", "Total number of bytes written in WAL.", NULL),
         .fsync_seconds = metrics_histogram(m->cfg.metrics, "etcd_disk_wal_fsync_duration_seconds",
                                            "The latency distributions of fsync called by WAL.", NULL, 0.001, 2, 14),
     };

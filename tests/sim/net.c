@@ -540,7 +540,7 @@ static void versions_event(struct sim *s, struct event *e)
         all = all && (v[i].id == n->id || (o != NULL && linked(s, n, o)));
     }
     free(v);
-    member_versions(n->m, all ? "3.7.0" : "");
+    member_versions(n->m, all ? "3.7.0" : "", all);
     node_wake(n);
 }
 
