@@ -279,7 +279,7 @@ enum plant {
 
 struct stats {
     uint64_t events, messages, snapshots_sent, snapshots_installed, restarts, acked, unknown, refused, reads, watch_events;
-    uint64_t changes, elections, faults, refused_snapshots, hung_leaders;
+    uint64_t changes, elections, faults, refused_snapshots, hung_leaders, stranded;
 };
 
 struct sim {
