@@ -276,17 +276,26 @@ struct histogram *metrics_histogram(struct metrics *m, const char *name, const c
 {
     ASSERT(n >= 1 && n <= BUCKETS_MAX);
     ASSERT(start > 0 && factor > 1);
+    double bounds[BUCKETS_MAX];
+    double bound = start;
+    for (unsigned i = 0; i < n; i++) {
+        bounds[i] = bound;
+        bound *= factor;
+    }
+    return metrics_histogram_of(m, name, help, labels, bounds, n);
+}
+
+struct histogram *metrics_histogram_of(struct metrics *m, const char *name, const char *help,
+                                       const char *labels, const double *bounds, size_t n)
+{
+    ASSERT(n >= 1 && n <= BUCKETS_MAX);
     bool is_new;
     struct series *s =
         series_locked(m, name, help, labels, TYPE_HISTOGRAM, KIND_HISTOGRAM, &is_new);
     if (is_new) {
         struct histogram *h = line_alloc(sizeof(*h));
-        h->n_bounds = n;
-        double bound = start;
-        for (unsigned i = 0; i < n; i++) {
-            h->bounds[i] = bound;
-            bound *= factor;
-        }
+        h->n_bounds = (unsigned)n;
+        memcpy(h->bounds, bounds, n * sizeof(*bounds));
         s->of.histogram = h;
     }
     unlock(m);

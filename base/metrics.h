@@ -33,6 +33,9 @@ struct gauge *metrics_gauge(struct metrics *m, const char *name, const char *hel
 /* Buckets: n upper bounds, first `start`, each `factor` times the one before; +Inf is added. */
 struct histogram *metrics_histogram(struct metrics *m, const char *name, const char *help, const char *labels,
                                     double start, double factor, unsigned n);
+/* The same with `n` upper bounds that ascend. */
+struct histogram *metrics_histogram_of(struct metrics *m, const char *name, const char *help, const char *labels,
+                                       const double *bounds, size_t n);
 /* A gauge or counter whose value is asked for at rendering time. `is_counter` chooses the TYPE line.
  * `value` runs on the rendering thread under the registry's lock: it must not create metrics. Asking
  * again for the same name and labels replaces it. */

@@ -175,6 +175,13 @@ struct hash_kv { uint32_t hash; int64_t compact_revision; int64_t hash_revision;
 MUST_CHECK enum err engine_hash_kv(struct engine *e, int64_t revision, struct hash_kv *out, struct err_ctx *ec);
 /* The hashes that recent compactions left behind, oldest first; returns how many (10 at most, as etcd). */
 size_t engine_compaction_hashes(struct engine *e, struct hash_kv *out, size_t n_max);
+/* How the last compaction that this process finished went; revision -1: none has. */
+struct compaction_report {
+    int64_t revision;
+    uint64_t took_ns, n_deleted;
+    uint32_t hash; /* 0 when none was made, because the pass before had been interrupted */
+};
+void engine_last_compaction(struct engine *e, struct compaction_report *out);
 /* Over the backend's committed content: flush first. */
 MUST_CHECK enum err engine_hash(struct engine *e, uint32_t *hash, int64_t *revision, struct err_ctx *ec);
 

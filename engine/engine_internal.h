@@ -48,6 +48,7 @@ struct hashes {
     pthread_mutex_t lock;
     size_t n;
     struct hash_kv v[ENGINE_HASHES_MAX]; /* by revision ascending; live_revision unused */
+    struct compaction_report last;
 };
 
 struct members {
@@ -287,6 +288,7 @@ void hashes_init(struct hashes *h);
 void hashes_deinit(struct hashes *h);
 void hashes_forget(struct hashes *h);
 void hashes_add(struct hashes *h, const struct hash_kv *v);
+void hashes_report(struct hashes *h, const struct compaction_report *r);
 
 /* Big-endian numbers of rows. */
 static inline void be64_put(uint8_t out[8], uint64_t v)

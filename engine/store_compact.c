@@ -256,6 +256,9 @@ void compact_done(struct engine *e, const struct compact_step *step)
             .hash = c->crc, .compact_revision = c->before, .hash_revision = c->target};
         hashes_add(&e->hashes, &h);
     }
+    const struct compaction_report report = {.revision = c->target, .took_ns = now_ns(e) - c->started_ns, .n_deleted = c->n_deleted,
+                                             .hash = c->hashing ? c->crc : 0};
+    hashes_report(&e->hashes, &report);
     if (e->events != NULL && e->events->compacted != NULL) {
         e->events->compacted(e->events_arg, c->target);
     }

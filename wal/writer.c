@@ -132,23 +132,36 @@ static void set_positions(const struct wal_writer *w, const struct gathered *g,
     }
 }
 
+static void measure(const struct wal_writer *w, uint64_t took_ns)
+{
+    struct wal_stats s = wal_stats(w->cfg.wal);
+    if (w->cfg.fsync_seconds != NULL && s.last_sync_ns > 0) {
+        histogram_observe_ns(w->cfg.fsync_seconds, s.last_sync_ns);
+    }
+    if (w->cfg.write_seconds != NULL) {
+        histogram_observe_ns(w->cfg.write_seconds, took_ns > s.last_sync_ns ? took_ns - s.last_sync_ns : 0);
+    }
+    if (w->cfg.written_bytes != NULL) {
+        gauge_set(w->cfg.written_bytes, (double)s.written_bytes);
+    }
+    if (s.last_sync_ns > WAL_WRITER_SLOW_SYNC_NS) {
+        log_warn(w->cfg.log, "slow fdatasync", F_NS("took", s.last_sync_ns), F_NS("expected-duration", WAL_WRITER_SLOW_SYNC_NS));
+    }
+}
+
 static void write_batch(struct wal_writer *w, struct gathered *g)
 {
     struct err_ctx ec;
     struct wal_position before = wal_last(w->cfg.wal);
     g->last->node.next = NULL;
+    uint64_t began_ns = clock_now_ns(clock_real());
     enum err e = wal_append(w->cfg.wal, &g->batch, NULL, &ec);
     if (e != OK) {
         fail_for_good(w, e, &ec);
         return;
     }
     set_positions(w, g, before);
-    if (w->cfg.fsync_seconds != NULL) {
-        uint64_t ns = wal_stats(w->cfg.wal).last_sync_ns;
-        if (ns > 0) {
-            histogram_observe_ns(w->cfg.fsync_seconds, ns);
-        }
-    }
+    measure(w, clock_now_ns(clock_real()) - began_ns);
     w->cfg.done(w->cfg.arg, g->first, g->last, g->n_requests);
 }
 

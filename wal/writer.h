@@ -12,12 +12,14 @@
 #ifndef WAL_WRITER_H
 #define WAL_WRITER_H
 
+#include "base/log.h"
 #include "base/metrics.h"
 #include "base/queue.h"
 #include "wal/wal.h"
 
 #define WAL_WRITER_BATCH_BYTES_MAX (8u * 1024u * 1024u)
 #define WAL_WRITER_QUEUE_MAX 65536u
+#define WAL_WRITER_SLOW_SYNC_NS 1000000000u /* a sync that takes longer is told in the log, as etcd does */
 
 struct wal_writer; /* opaque */
 
@@ -40,7 +42,10 @@ struct wal_writer_config {
     /* The log failed for good; no done follows. Called once. */
     void (*failed)(void *arg, enum err e, const struct err_ctx *ec);
     void *arg;
+    struct logger *log;              /* may be NULL */
     struct histogram *fsync_seconds; /* may be NULL */
+    struct histogram *write_seconds; /* of a batch without its sync; may be NULL */
+    struct gauge *written_bytes;     /* to the log so far; may be NULL */
 };
 
 struct wal_writer *wal_writer_start(const struct wal_writer_config *cfg);

@@ -220,6 +220,8 @@ static void metrics(struct etcd_server *s, struct http_exchange *x, const struct
     (void)r;
     (void)unused;
     server_show_version(loop_of(s, http_exchange_loop(x)));
+    server_show_alarms(s);
+    counter_add(s->scrapes, 1);
     struct bytes b = {0};
     metrics_render(s->cfg.metrics, &b);
     http_respond(x, 200, "text/plain; version=0.0.4; charset=utf-8", NULL, bytes_slice(&b));

@@ -80,6 +80,9 @@ struct etcd_server {
     struct counter *read_indexes_failed, *health_success, *health_failures;
     struct counter *lease_renewed, *promote_successes;
     struct gauge *watch_streams;
+    struct histogram *range_seconds[2], *range_request_seconds[2]; /* failed, done */
+    struct histogram *snapshot_seconds;
+    struct counter *scrapes;
     struct {
         struct loop_timer periodic, compaction;
         bool busy;       /* a check is under way */
@@ -241,7 +244,9 @@ MUST_CHECK enum err hash_kv_request_read(struct slice body, int64_t *revision);
 void hash_kv_json(const struct hash_kv *kv, struct bytes *out);
 void members_json(const struct member_info *members, size_t n, struct bytes *out);
 void server_metrics(struct etcd_server *s);
+void server_metrics_families(struct etcd_server *s); /* the part of it that needs no more than names */
 void server_show_version(struct etcd_loop *l); /* bring etcd_cluster_version up to date */
+void server_show_alarms(struct etcd_server *s); /* the same for etcd_debugging_server_alarms */
 void server_count_request(struct etcd_loop *l, bool stream, struct slice client_version);
 
 #endif

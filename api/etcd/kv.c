@@ -134,7 +134,9 @@ static enum err range_open(struct grpc_call *c, void *arg)
     struct range_opening *o = arg;
     struct err_ctx ec = {{0}};
     struct etcd_server *s = server_of(c);
+    uint64_t began_ns = clock_now_ns(s->cfg.clock);
     enum err e = engine_range_open(s->engine, o->request, loop_now_ms(grpc_call_loop(c)), &o->read, &o->info, &ec);
+    histogram_observe_ns(s->range_seconds[e == OK ? 1 : 0], clock_now_ns(s->cfg.clock) - began_ns);
     if (e != OK && ec.text[0] != '\0') {
         log_debug(s->cfg.log, "failed to read a range", F_STR("error", ec.text));
     }
@@ -164,7 +166,10 @@ static void range_serve(struct grpc_call *c, void *message)
 {
     struct range_opening o;
     struct auth_who who;
-    if (!range_open_for_caller(c, message, &o, &who)) {
+    bool ok = range_open_for_caller(c, message, &o, &who);
+    uint64_t took_ms = loop_now_ms(grpc_call_loop(c)) - grpc_call_began_ms(c);
+    histogram_observe(server_of(c)->range_request_seconds[ok ? 1 : 0], (double)took_ms / 1e3);
+    if (!ok) {
         return;
     }
     if (o.info.kvs_bytes > GRPC_COPY_MAX) {

@@ -124,6 +124,13 @@ static double start_time(void *arg)
     return boot + stat_field(STAT_START_TIME) / (double)sysconf(_SC_CLK_TCK);
 }
 
+static double virtual_limit(void *arg)
+{
+    (void)arg;
+    struct rlimit r;
+    return getrlimit(RLIMIT_AS, &r) == 0 ? (double)r.rlim_cur : 0;
+}
+
 static double one(void *arg)
 {
     (void)arg;
@@ -199,6 +206,7 @@ void server_metrics(struct etcd_server *s)
 {
     struct metrics *m = s->cfg.metrics;
     char id[64];
+    server_metrics_families(s);
     (void)snprintf(id, sizeof(id), "server_id=\"%" PRIx64 "\"", member_id(s->member));
     static const struct {
         const char *name, *help;
@@ -217,6 +225,7 @@ void server_metrics(struct etcd_server *s)
         {"process_max_fds", "Maximum number of open file descriptors.", fd_limit},
         {"process_resident_memory_bytes", "Resident memory size in bytes.", resident_bytes},
         {"process_virtual_memory_bytes", "Virtual memory size in bytes.", virtual_bytes},
+        {"process_virtual_memory_max_bytes", "Maximum amount of virtual memory available in bytes.", virtual_limit},
         {"process_start_time_seconds", "Start time of the process since unix epoch in seconds.", start_time},
     };
     for (size_t i = 0; i < sizeof(gauges) / sizeof(gauges[0]); i++) {

@@ -149,7 +149,10 @@ static void take_piece(struct snapshot_stream *s)
     if (s->ended) {
         stream_free(s);
     } else if (s->remaining == 0) {
-        log_info(server_of(c)->cfg.log, "sent database snapshot to client", F_UINT("total-bytes", s->info.bytes));
+        uint64_t took_ms = loop_now_ms(l) - grpc_call_began_ms(c);
+        log_info(server_of(c)->cfg.log, "successfully sent database snapshot to client", F_UINT("total-bytes", s->info.bytes), F_NS("took", took_ms * 1000000u),
+                 F_STR("storage-version", ENGINE_STORAGE_VERSION));
+        histogram_observe(server_of(c)->snapshot_seconds, (double)took_ms / 1e3);
         send_digest(s);
     } else {
         go_on(c);

@@ -165,8 +165,17 @@ static void drop_queue(struct grpc_call *c)
 
 void call_handled(struct grpc_call *c, enum grpc_code code)
 {
-    if (c->counted) {
-        counter_add(c->row->handled[code], 1);
+    if (!c->counted) {
+        return;
+    }
+    uint64_t took_ms = loop_now_ms(c->home->loop) - c->began_ms;
+    counter_add(c->row->handled[code], 1);
+    if (c->row->seconds != NULL) {
+        histogram_observe(c->row->seconds, (double)took_ms / 1e3);
+    }
+    const struct grpc_server_config *cfg = server_config(c->home->server);
+    if (cfg->slow != NULL && c->method->kind == GRPC_UNARY && took_ms > cfg->slow_unary_ms) {
+        cfg->slow(cfg->admit_arg, c, &(struct grpc_slow){took_ms, c->received_bytes, c->sent_bytes, code});
     }
 }
 
@@ -176,6 +185,7 @@ bool call_admit(struct grpc_call *c)
         return true;
     }
     c->counted = true;
+    c->began_ms = loop_now_ms(c->home->loop);
     counter_add(c->row->started, 1);
     return server_admit(c);
 }
@@ -396,6 +406,7 @@ static void count_sent(struct grpc_call *c, uint64_t len)
 {
     if (!c->inner) {
         c->home->sent_bytes += len;
+        c->sent_bytes += len;
         counter_add(c->row->sent, 1);
     }
 }
@@ -652,6 +663,11 @@ struct slice grpc_call_metadata(const struct grpc_call *c, const char *key)
 struct slice grpc_call_common_name(const struct grpc_call *c)
 {
     return c->in_process ? c->keys[KEY_COMMON_NAME] : slice_str(h2_common_name(&c->stream));
+}
+
+uint64_t grpc_call_began_ms(const struct grpc_call *c)
+{
+    return c->began_ms;
 }
 
 uint64_t grpc_call_deadline_ms(const struct grpc_call *c)

@@ -77,6 +77,9 @@ struct grpc_call {
     size_t drain_below;
     struct grpc_call *drain_next;
     bool drain_listed;
+    /* For telling how long it took. */
+    uint64_t began_ms;
+    uint64_t received_bytes, sent_bytes; /* of messages */
     /* Life. */
     bool counted;    /* in grpc_server_started_total */
     bool running;    /* `started` or `message` was called */
@@ -110,6 +113,7 @@ struct method_row {
     struct counter *received;
     struct counter *sent;
     struct counter *handled[GRPC_CODE_N];
+    struct histogram *seconds; /* NULL: not wanted */
 };
 
 /* call.c */

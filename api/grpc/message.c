@@ -60,6 +60,7 @@ void call_message(struct grpc_call *c, struct slice message)
     }
     if (!c->inner) {
         c->home->received_bytes += message.len;
+        c->received_bytes += message.len;
         counter_add(c->row->received, 1);
     }
     c->running = true;

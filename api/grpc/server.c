@@ -65,8 +65,9 @@ static const char *kind_label(enum grpc_kind kind)
 }
 
 /* The families and label order of go-grpc-prometheus. */
-static void row_counters(struct metrics *m, struct method_row *r)
+static void row_counters(struct metrics *m, struct method_row *r, bool seconds)
 {
+    static const double bounds[] = {.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10};
     const char *path = r->method->path;
     const char *slash = strrchr(path, '/');
     char *labels = xasprintf("grpc_method=\"%s\",grpc_service=\"%.*s\",grpc_type=\"%s\"", slash + 1,
@@ -87,6 +88,11 @@ static void row_counters(struct metrics *m, struct method_row *r)
             with_code);
         free(with_code);
     }
+    if (seconds) {
+        r->seconds = metrics_histogram_of(m, "grpc_server_handling_seconds",
+                                          "Histogram of response latency (seconds) of gRPC that had been application-level handled by the server.",
+                                          labels, bounds, ARRAY_LEN(bounds));
+    }
     free(labels);
 }
 
@@ -102,7 +108,7 @@ static void add_row(struct grpc_server *s, struct metrics *m, const struct grpc_
         i = (i + 1) & s->rows_mask;
     }
     s->rows[i] = (struct method_row){.method = method, .hash = hash, .path_len = path.len};
-    row_counters(m, &s->rows[i]);
+    row_counters(m, &s->rows[i], s->cfg.handling_seconds);
 }
 
 static void build_rows(struct grpc_server *s, struct metrics *m)

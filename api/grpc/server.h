@@ -81,6 +81,7 @@ struct slice grpc_call_metadata(const struct grpc_call *c, const char *key);
 /* The common name of the client's verified certificate, empty without one and once the call is closed. Borrowed until then. A call from inside has
  * the name that its maker gave it. */
 struct slice grpc_call_common_name(const struct grpc_call *c);
+uint64_t grpc_call_began_ms(const struct grpc_call *c); /* of loop_now_ms; 0: not admitted yet */
 uint64_t grpc_call_deadline_ms(const struct grpc_call *c); /* of loop_now_ms; UINT64_MAX: none */
 bool grpc_call_ended(const struct grpc_call *c);
 void **grpc_call_state(struct grpc_call *c); /* the service's own pointer, NULL at first */
@@ -128,6 +129,13 @@ struct grpc_limits {
     uint64_t keepalive_timeout_ms;
 };
 
+/* A unary call that took long. */
+struct grpc_slow {
+    uint64_t took_ms;
+    uint64_t received_bytes, sent_bytes; /* of its messages */
+    enum grpc_code code;
+};
+
 struct grpc_server_config {
     struct grpc_limits limits;
     const struct grpc_method *const *tables; /* NULL-terminated list of tables, each ending with a row of path NULL */
@@ -138,6 +146,10 @@ struct grpc_server_config {
      * leader ...). May be NULL. */
     bool (*admit)(void *arg, struct grpc_call *c);
     void *admit_arg;
+    bool handling_seconds; /* grpc_server_handling_seconds too, of every method (--metrics=extensive) */
+    /* A unary call of more than `slow_unary_ms` has ended; with admit_arg. Times are those of loop turns. May be NULL. */
+    void (*slow)(void *arg, const struct grpc_call *c, const struct grpc_slow *how);
+    uint64_t slow_unary_ms;
 };
 
 /* `cfg` is copied, what it points to is borrowed. */

@@ -257,6 +257,7 @@ bool measure_is_priority(unsigned kind);
 void measure_apply(struct member *m, const struct raft_entry *e, const struct apply_result *r, uint64_t took_ns);
 void measure_request(struct member *m, unsigned kind, bool ok, uint64_t took_ns);
 void measure_installing(struct member *m, bool yes);
+void measure_compacted(struct member *m); /* tell the log about the compaction that has just ended */
 
 /* --- duties.c: all on the member loop --- */
 void duties_role_changed(struct member *m, bool is_leader);

@@ -156,3 +156,16 @@ void measure_installing(struct member *m, bool yes)
 {
     gauge_set(m->measure->installing, yes ? 1 : 0);
 }
+
+void measure_compacted(struct member *m)
+{
+    struct compaction_report r;
+    engine_last_compaction(m->engine, &r);
+    if (r.revision < 0) {
+        return;
+    }
+    struct backend_stats b = engine_backend_stats(m->engine);
+    log_info(m->cfg.log, "finished scheduled compaction", F_INT("compact-revision", r.revision), F_NS("took", r.took_ns),
+             F_UINT("number-of-keys-compacted", r.n_deleted), F_UINT("hash", r.hash), F_INT("current-db-size-bytes", b.file_bytes),
+             F_INT("current-db-size-in-use-bytes", b.in_use_bytes));
+}
