@@ -5,11 +5,14 @@
  */
 #include "raft/member/internal.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <time.h>
 
 #include "base/assert.h"
 #include "base/mem.h"
+
+#define TRIM_AFTER_MS 1000u /* of quiet */
 
 /* The store thread: commits what the engine has pending. */
 struct threads {
@@ -22,6 +25,7 @@ struct threads {
     bool kicked; /* something is pending */
     bool urgent; /* do not wait for more */
     bool stopping;
+    bool trimmed; /* nothing was done since memory went back to the system */
     bool held;   /* a snapshot was put in place and is not in use yet: no flush */
     struct member_op *requests; /* newest first, linked by list_next */
 };
@@ -38,6 +42,25 @@ static void add_ms(struct timespec *ts, uint64_t ms)
     }
 }
 
+/* Wait until there is something. When nothing has come for a while, what a load has left behind in the allocator goes back to the system. */
+static void wait_for_kick(struct threads *t)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    add_ms(&until, TRIM_AFTER_MS);
+    while (!t->kicked && !t->stopping && t->requests == NULL) {
+        if (t->trimmed) {
+            pthread_cond_wait(&t->cond, &t->lock);
+        } else if (pthread_cond_timedwait(&t->cond, &t->lock, &until) != 0) {
+            t->trimmed = true;
+            pthread_mutex_unlock(&t->lock);
+            (void)malloc_trim(0);
+            pthread_mutex_lock(&t->lock);
+        }
+    }
+    t->trimmed = false;
+}
+
 /* Wait for work. The lock is held on entry and on return. */
 static void wait_for_work(struct threads *t, bool more)
 {
@@ -46,9 +69,7 @@ static void wait_for_work(struct threads *t, bool more)
     }
     uint64_t wait_ms = COMPACTION_PAUSE_MS;
     if (!more) {
-        while (!t->kicked && !t->stopping && t->requests == NULL) {
-            pthread_cond_wait(&t->cond, &t->lock);
-        }
+        wait_for_kick(t);
         wait_ms = ENGINE_FLUSH_MS;
     }
     struct timespec until;
