@@ -190,14 +190,14 @@ void follow_link(struct member *m, uint64_t id, enum link_news news)
 
 static void campaign(struct member *m)
 {
-    if (m->gone_leader == RAFT_NONE || m->now_ms < m->campaign_at_ms || follow_disk_hangs(m)) {
+    if (m->gone_leader == RAFT_NONE || m->now_ms < m->campaign_at_ms) {
         return;
     }
     struct raft_ids voters;
     size_t n = follow_voters(m, &voters);
     struct raft_status rs;
     raft_status(m->raft, &rs);
-    if (rs.leader != RAFT_NONE || m->now_ms >= m->campaign_until_ms) {
+    if (rs.leader != RAFT_NONE || m->now_ms >= m->campaign_until_ms || follow_disk_hangs(m)) {
         m->gone_leader = RAFT_NONE;
         return;
     }
