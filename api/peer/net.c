@@ -17,6 +17,7 @@
 
 struct net {
     struct loop *loop;
+    const struct peer_tls *tls; /* borrowed */
     CURLM *multi;
     struct loop_timer timer;
     struct net_call *touched; /* oldest first */
@@ -278,12 +279,6 @@ static size_t read_callback(char *at, size_t size, size_t n_items, void *arg)
     return n == 0 ? CURL_READFUNC_PAUSE : n;
 }
 
-/* The one place for what TLS between members needs: certificates, the authority, names. Only plain addresses pass for now. */
-static void set_tls(CURL *easy)
-{
-    (void)curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http");
-}
-
 static void set_connection(CURL *easy, const struct net_request *r)
 {
     (void)curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
@@ -304,23 +299,24 @@ static void set_connection(CURL *easy, const struct net_request *r)
 /* false: no address of ours. */
 static bool set_address(CURL *easy, const struct net_request *r)
 {
-    static const char plain[] = "unix://";
     char url[PEER_URL_BYTES];
     size_t len = strlen(r->url);
     while (len > 0 && r->url[len - 1] == '/') {
         len--;
     }
     int n;
-    if (strncmp(r->url, plain, sizeof(plain) - 1) == 0) {
+    bool sealed = strncmp(r->url, "unixs://", 8) == 0;
+    if (sealed || strncmp(r->url, "unix://", 7) == 0) {
+        const char *file = strstr(r->url, "://") + 3;
         char path[PEER_URL_BYTES];
-        size_t host = strcspn(r->url + sizeof(plain) - 1, "/");
+        size_t host = strcspn(file, "/");
         if (host == 0 || host >= sizeof(path)) {
             return false; /* peers use the host part alone, as etcd's */
         }
-        memcpy(path, r->url + sizeof(plain) - 1, host);
+        memcpy(path, file, host);
         path[host] = '\0';
         (void)curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, path);
-        n = snprintf(url, sizeof(url), "http://localhost%s", r->path);
+        n = snprintf(url, sizeof(url), "%s://localhost%s", sealed ? "https" : "http", r->path);
     } else {
         n = snprintf(url, sizeof(url), "%.*s%s", (int)len, r->url, r->path);
     }
@@ -373,7 +369,7 @@ void net_start(struct net *n, struct net_call *c, const struct net_ops *ops, con
         (void)curl_easy_setopt(c->easy, CURLOPT_WRITEFUNCTION, write_callback);
         (void)curl_easy_setopt(c->easy, CURLOPT_WRITEDATA, c);
         set_connection(c->easy, r);
-        set_tls(c->easy);
+        peer_tls_apply(c->easy, n->tls);
         set_headers(c, r);
         set_body(c, r);
         ready = set_address(c->easy, r) && curl_multi_add_handle(n->multi, c->easy) == CURLM_OK;
@@ -406,9 +402,10 @@ void net_resume(struct net_call *c)
 
 /* --- life --------------------------------------------------------------------------------------------------- */
 
-struct net *net_create(struct loop *l)
+struct net *net_create(struct loop *l, const struct peer_tls *tls)
 {
     struct net *n = xcalloc(1, sizeof(*n));
+    n->tls = tls;
     n->loop = l;
     n->timer.fire = on_timer;
     n->touched_last = &n->touched;

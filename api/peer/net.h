@@ -12,6 +12,7 @@
 #include <curl/curl.h>
 
 #include "api/http/loop.h"
+#include "api/peer/secure.h"
 #include "base/slice.h"
 #include "raft/peer/headers.h"
 
@@ -29,7 +30,7 @@ struct net_ops {
 
 struct net_request {
     const char *method; /* "GET" or "POST" */
-    const char *url;    /* of a member: http://HOST:PORT or unix://HOST:PORT */
+    const char *url;    /* of a member: http://HOST:PORT or unix://HOST:PORT, with or without an s */
     const char *path;
     const struct peer_header *headers; /* copied */
     size_t n_headers;
@@ -59,7 +60,8 @@ struct net_call {
     char error[CURL_ERROR_SIZE];
 };
 
-struct net *net_create(struct loop *l);
+/* `tls` is borrowed until the end; NULL: as peer_tls_apply has it. */
+struct net *net_create(struct loop *l, const struct peer_tls *tls);
 /* Every call has ended or was canceled. Before the loop's last turn, which closes the handles. */
 void net_destroy(struct net **n);
 

@@ -352,7 +352,7 @@ static void start_run(struct loop *l, struct loop_item *item)
         return;
     }
     t->started = true;
-    t->net = net_create(l);
+    t->net = net_create(l, t->cfg.tls);
     t->turn_hook = (struct loop_hook){.run = on_turn, .arg = t};
     loop_hook_add(l, &t->turn_hook);
     /* Before the server's own, which ends the exchanges that streams hold. */
@@ -481,6 +481,11 @@ enum err peer_transport_bind(struct peer_transport *t, const char *host, const c
 enum err peer_transport_bind_unix(struct peer_transport *t, const char *path, struct err_ctx *ec)
 {
     return http_server_bind_unix(t->server, path, ec);
+}
+
+void peer_transport_secure(struct peer_transport *t, struct tls *tls, bool plain)
+{
+    http_server_secure(t->server, tls, plain);
 }
 
 uint16_t peer_transport_port(const struct peer_transport *t, unsigned i)

@@ -14,9 +14,11 @@
 
 #include "api/http/exchange.h"
 #include "api/http/loop.h"
+#include "api/http/tls.h"
 #include "raft/member/member.h"
 
 struct peer_transport; /* opaque */
+struct peer_tls;       /* api/peer/secure.h */
 
 struct peer_transport_config {
     struct loop *loop; /* borrowed; runs on its own thread, and is destroyed before the transport */
@@ -28,6 +30,7 @@ struct peer_transport_config {
     const char *const *advertised_urls; /* own peer URLs, NULL-terminated, sorted; borrowed */
     uint32_t election_ms;
     const char *spool_dir; /* for databases that are being received; leftovers in it (*.snap.db.tmp) are removed at start */
+    const struct peer_tls *tls; /* of our own requests; borrowed; NULL: as peer_tls_apply has it */
     /* Requests for other paths on the peer port: /members, /version, /leases, ... (api/etcd) */
     struct http_handler other;
 };
@@ -41,6 +44,8 @@ const struct member_transport *peer_transport_table(struct peer_transport *t);
 void peer_transport_attach(struct peer_transport *t, struct member *m);
 MUST_CHECK enum err peer_transport_bind(struct peer_transport *t, const char *host, const char *port, struct err_ctx *ec);
 MUST_CHECK enum err peer_transport_bind_unix(struct peer_transport *t, const char *path, struct err_ctx *ec);
+/* As http_server_secure: what listeners speak that are bound from now on. */
+void peer_transport_secure(struct peer_transport *t, struct tls *tls, bool plain);
 /* The port that the kernel chose for the i-th listener when asked for "0". */
 uint16_t peer_transport_port(const struct peer_transport *t, unsigned i);
 /* Begin to accept and to dial; before or while the loop runs. */

@@ -110,7 +110,7 @@ static enum err check_not_founded(const struct config *c, const struct founders 
     const char **urls = urls_of_others(f, c->name);
     struct remote_cluster remote = {0};
     enum err e = OK;
-    if (remote_members(urls, FOUNDING_ASK_MS, NULL, &remote, NULL) == OK) {
+    if (remote_members(&c->dial, urls, FOUNDING_ASK_MS, NULL, &remote, NULL) == OK) {
         for (size_t i = 0; i < remote.n; i++) {
             if (remote.members[i].id == own_id && remote.members[i].client_urls[0] != NULL) {
                 e = err_set(ec, ERR_EXISTS, "member %" PRIx64 " has already been bootstrapped", own_id);
@@ -164,8 +164,8 @@ static enum err check_versions(const struct config *c, const struct founders *f,
     bool heard[FOUNDERS_MAX] = {false};
     bool downgrade = false;
     for (size_t i = 0; i < f->n; i++) {
-        heard[i] = f->peers[i].id != own_id && remote_cluster_version(f->peers[i].peer_urls, timeout_ms, text[i]);
-        downgrade = downgrade || (heard[i] && remote_downgrade_enabled(f->peers[i].peer_urls, timeout_ms));
+        heard[i] = f->peers[i].id != own_id && remote_cluster_version(&c->dial, f->peers[i].peer_urls, timeout_ms, text[i]);
+        downgrade = downgrade || (heard[i] && remote_downgrade_enabled(&c->dial, f->peers[i].peer_urls, timeout_ms));
     }
     if (downgrade) {
         max.minor++;
@@ -207,7 +207,7 @@ static enum err join(const struct config *c, struct founders *f, char **story, s
 {
     const char **urls = urls_of_others(f, c->name);
     struct remote_cluster remote = {0};
-    enum err e = remote_members(urls, JOINING_ASK_MS, c->log, &remote, ec);
+    enum err e = remote_members(&c->dial, urls, JOINING_ASK_MS, c->log, &remote, ec);
     free(urls);
     if (e != OK) {
         return err_wrap(ec, e, "cannot fetch cluster info from peer urls");

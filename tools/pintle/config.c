@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "base/slice.h"
 #include "tools/pintle/flag_table.h"
+#include "tools/pintle/tls.h"
 
 /* --- help and version --------------------------------------------------------------------------------------- */
 
@@ -62,7 +63,7 @@ static bool is_unix(const char *url)
 /* A listener binds to an address, so its host must be one. */
 static enum err check_bind(char *const *urls, struct err_ctx *ec)
 {
-    for (; *urls != NULL; urls++) {
+    for (; urls != NULL && *urls != NULL; urls++) {
         if (is_unix(*urls)) {
             continue;
         }
@@ -117,6 +118,12 @@ static enum err check(struct config *c, struct err_ctx *ec)
         e = check_bind(flag_get(f, "listen-client-urls")->urls, ec);
     }
     if (e == OK) {
+        e = check_bind(flag_get(f, "listen-client-http-urls")->urls, ec);
+    }
+    if (e == OK) {
+        e = check_bind(flag_get(f, "listen-metrics-urls")->urls, ec);
+    }
+    if (e == OK) {
         e = check_advertised("initial-advertise-peer-urls", "\"host:port\"", flag_get(f, "initial-advertise-peer-urls"), ec);
     }
     if (e == OK) {
@@ -130,6 +137,9 @@ static enum err check(struct config *c, struct err_ctx *ec)
     struct flag_value *advertise = flag_get(f, "advertise-client-urls");
     if (e == OK && (listen->given || listen->from_env) && !advertise->given && !advertise->from_env) {
         e = err_set(ec, ERR_INVALID, "--advertise-client-urls is required when --listen-client-urls is set explicitly");
+    }
+    if (e == OK) {
+        e = tls_flags_check(f, ec);
     }
     return e;
 }
@@ -289,14 +299,6 @@ static enum err check_support(struct config *c, struct err_ctx *ec)
             return err_set(ec, ERR_UNSUPPORTED, "--%s is not supported by this version", f->name);
         }
         log_warn(c->log, "flag is accepted and has no effect in this version", F_STR("flag", f->name), F_STR("value", v->text));
-    }
-    static const char *const lists[] = {"listen-client-urls", "listen-peer-urls", "initial-advertise-peer-urls"};
-    for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
-        for (char **u = flag_get(&c->flags, lists[i])->urls; *u != NULL; u++) {
-            if (strncmp(*u, "https", 5) == 0 || strncmp(*u, "unixs", 5) == 0) {
-                return err_set(ec, ERR_UNSUPPORTED, "TLS is not supported by this version: %s", *u);
-            }
-        }
     }
     explain_snapshot_count(c);
     return check_cluster_flags(c, ec);

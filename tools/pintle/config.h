@@ -7,6 +7,7 @@
 #ifndef TOOLS_PINTLE_CONFIG_H
 #define TOOLS_PINTLE_CONFIG_H
 
+#include "api/peer/secure.h"
 #include "base/log.h"
 #include "tools/pintle/flags.h"
 
@@ -32,6 +33,7 @@ struct config {
     bool force_new_cluster, strict_reconfig, fast_forward;
     bool pre_vote, no_sync;
     unsigned n_loops;
+    struct peer_tls dial; /* of requests to other members; server_tls_open fills it */
 };
 
 /* Fills `c` and returns -1 when the server should go on; else the process's exit status, everything having been said. */

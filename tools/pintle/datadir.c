@@ -74,7 +74,7 @@ static void look(void *arg, const char *name)
     struct listing *l = arg;
     if (strcmp(name, "member") == 0) {
         l->member = true;
-    } else if (strcmp(name, "LOCK") != 0) {
+    } else if (strcmp(name, "LOCK") != 0 && strcmp(name, "fixtures") != 0) {
         log_warn(l->c->log, "found invalid file under data directory", F_STR("filename", name), F_STR("data-dir", l->c->data_dir));
     }
 }

@@ -33,6 +33,10 @@ static void find_origin(struct server *s)
     if (e != OK) {
         server_die(s, e, ec.text);
     }
+    e = server_tls_open(&s->config, &s->tls, &ec);
+    if (e != OK) {
+        server_die(s, e, ec.text);
+    }
     e = origin_find(&s->config, vfs_real(), &s->origin, &ec);
     if (e != OK) {
         const char *text = s->origin.story != NULL ? s->origin.story : ec.text;

@@ -51,7 +51,7 @@ static size_t on_header(char *data, size_t size, size_t n, void *arg)
 }
 
 /* The answer to a GET, whatever its status. ERR_IO with curl's reason. */
-static enum err get(const char *url, const char *path, uint64_t timeout_ms, struct answer *out, struct err_ctx *ec)
+static enum err get(const struct peer_tls *tls, const char *url, const char *path, uint64_t timeout_ms, struct answer *out, struct err_ctx *ec)
 {
     CURL *c = curl_easy_init();
     ASSERT(c != NULL);
@@ -62,7 +62,7 @@ static enum err get(const char *url, const char *path, uint64_t timeout_ms, stru
         char *file = xstrndup(host, strcspn(host, "/"));
         (void)curl_easy_setopt(c, CURLOPT_UNIX_SOCKET_PATH, file); /* copied */
         free(file);
-        full = xasprintf("http://localhost%s", path);
+        full = xasprintf("%s://localhost%s", strncmp(url, "unixs", 5) == 0 ? "https" : "http", path);
     } else {
         full = xasprintf("%s%s", url, path);
     }
@@ -71,7 +71,7 @@ static enum err get(const char *url, const char *path, uint64_t timeout_ms, stru
     (void)curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
     (void)curl_easy_setopt(c, CURLOPT_PROXY, "");
     (void)curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    (void)curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http");
+    peer_tls_apply(c, tls);
     (void)curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, on_body);
     (void)curl_easy_setopt(c, CURLOPT_WRITEDATA, out);
     (void)curl_easy_setopt(c, CURLOPT_HEADERFUNCTION, on_header);
@@ -133,12 +133,12 @@ static enum err add_member(void *arg, struct json *j)
     return e;
 }
 
-enum err remote_members(const char *const *urls, uint64_t timeout_ms, struct logger *log, struct remote_cluster *out, struct err_ctx *ec)
+enum err remote_members(const struct peer_tls *tls, const char *const *urls, uint64_t timeout_ms, struct logger *log, struct remote_cluster *out, struct err_ctx *ec)
 {
     for (; *urls != NULL; urls++) {
         struct answer a;
         struct err_ctx why = {{0}};
-        if (get(*urls, "/members", timeout_ms, &a, &why) != OK) {
+        if (get(tls, *urls, "/members", timeout_ms, &a, &why) != OK) {
             log_warn(log, "failed to get cluster response", F_STR("address", *urls), F_STR("error", why.text));
             continue;
         }
@@ -225,11 +225,11 @@ static enum err version_field(void *arg, const char *name, struct json *j)
     return e;
 }
 
-bool remote_cluster_version(const char *const *urls, uint64_t timeout_ms, char out[REMOTE_VERSION_BYTES])
+bool remote_cluster_version(const struct peer_tls *tls, const char *const *urls, uint64_t timeout_ms, char out[REMOTE_VERSION_BYTES])
 {
     for (; *urls != NULL; urls++) {
         struct answer a;
-        if (get(*urls, "/version", timeout_ms, &a, NULL) != OK) {
+        if (get(tls, *urls, "/version", timeout_ms, &a, NULL) != OK) {
             continue;
         }
         struct json j = {.rest = bytes_slice(&a.body)};
@@ -243,11 +243,11 @@ bool remote_cluster_version(const char *const *urls, uint64_t timeout_ms, char o
     return false;
 }
 
-bool remote_downgrade_enabled(const char *const *urls, uint64_t timeout_ms)
+bool remote_downgrade_enabled(const struct peer_tls *tls, const char *const *urls, uint64_t timeout_ms)
 {
     for (; *urls != NULL; urls++) {
         struct answer a;
-        if (get(*urls, "/downgrade/enabled", timeout_ms, &a, NULL) == OK) {
+        if (get(tls, *urls, "/downgrade/enabled", timeout_ms, &a, NULL) == OK) {
             bool enabled = a.status == 200 && a.body.len >= 4 && memcmp(a.body.data, "true", 4) == 0;
             bytes_deinit(&a.body);
             return enabled;

@@ -8,6 +8,7 @@
 #ifndef TOOLS_PINTLE_REMOTE_H
 #define TOOLS_PINTLE_REMOTE_H
 
+#include "api/peer/secure.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "engine/engine.h"
@@ -21,15 +22,15 @@ struct remote_cluster {
 };
 
 /* The first usable answer of the URLs (NULL-terminated), `timeout_ms` for each. ERR_NOT_FOUND with etcd's text. */
-MUST_CHECK enum err remote_members(const char *const *urls, uint64_t timeout_ms, struct logger *log, struct remote_cluster *out, struct err_ctx *ec);
+MUST_CHECK enum err remote_members(const struct peer_tls *tls, const char *const *urls, uint64_t timeout_ms, struct logger *log, struct remote_cluster *out, struct err_ctx *ec);
 void remote_cluster_deinit(struct remote_cluster *c);
 /* etcd's way of printing it; the caller frees. */
 char *remote_cluster_text(const struct remote_cluster *c);
 
 #define REMOTE_VERSION_BYTES 32u
 /* What one member says that the cluster's version is ("3.7.0", "not_decided"). false: none of its URLs gave an answer. */
-bool remote_cluster_version(const char *const *urls, uint64_t timeout_ms, char out[REMOTE_VERSION_BYTES]);
+bool remote_cluster_version(const struct peer_tls *tls, const char *const *urls, uint64_t timeout_ms, char out[REMOTE_VERSION_BYTES]);
 /* Does it say that a downgrade is under way? */
-bool remote_downgrade_enabled(const char *const *urls, uint64_t timeout_ms);
+bool remote_downgrade_enabled(const struct peer_tls *tls, const char *const *urls, uint64_t timeout_ms);
 
 #endif

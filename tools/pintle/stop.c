@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdlib.h>
 
+#include "api/http/server.h"
 #include "base/assert.h"
 #include "base/mem.h"
 #include "tools/pintle/server.h"
@@ -31,6 +32,9 @@ static void close_down(struct server *s, uint64_t grace_ms)
         uv_close((uv_handle_t *)&s->signals[i], NULL);
     }
     if (s->serving) {
+        if (s->http != NULL) {
+            http_server_shutdown(s->http, grace_ms, NULL, NULL); /* the loops' end cuts what is left */
+        }
         grpc_server_shutdown(s->grpc, grace_ms, on_drained, s);
     } else {
         on_drained(s); /* nobody has been let in yet */

@@ -1,0 +1,26 @@
+/* secure.h - TLS of this member's own requests to others.
+ *
+ * What        Files and rules for libcurl. Files are read by each new connection.
+ * Callers     api/peer/net.c; tools/pintle, which makes it of flags and uses it before there is a transport.   Thread  immutable.
+ * Source      etcd-server.md 7.2: the address's own host has to stand in the other's certificate.
+ */
+#ifndef API_PEER_SECURE_H
+#define API_PEER_SECURE_H
+
+#include <curl/curl.h>
+
+#include "api/http/tls.h"
+
+/* Texts may be NULL for none. */
+struct peer_tls {
+    const char *ca_file; /* none: whom the system trusts */
+    const char *cert_file, *key_file;
+    const char *ciphers; /* of TLS 1.2, from tls_ciphers; none: the usual */
+    enum tls_version min, max;
+    bool insecure; /* the other's certificate is not looked at */
+};
+
+/* `tls` may be NULL: no certificate of one's own, and the system's authorities. All texts are copied. */
+void peer_tls_apply(CURL *easy, const struct peer_tls *tls);
+
+#endif
