@@ -105,7 +105,8 @@ static void hash_done(uv_work_t *work, int status)
     struct check *k = work->data;
     if (status != 0 || k->err != OK) {
         log_warn(k->server->cfg.log, "failed to compute the hash of this member's data", F_STR("error", status != 0 ? "canceled" : err_text(k->err)));
-        end(k, true);
+        bool damaged = status == 0 && (k->err == ERR_CORRUPT || k->err == ERR_IO);
+        end(k, !(damaged && k->kind == INITIAL)); /* who cannot read all of its own data does not begin to serve it */
     } else if (k->again) {
         judge(k);
     } else {

@@ -56,6 +56,7 @@ void etcd_server_destroy(struct etcd_server **s);                     /* loops h
 
 /* For grpc_server_config: the method tables, what every call passes first, and the handler of plain HTTP requests. */
 bool etcd_server_admit(void *server, struct grpc_call *c);
+void etcd_server_slow(void *server, const struct grpc_call *c, const struct grpc_slow *how); /* grpc_server_config.slow */
 const struct grpc_method *const *etcd_server_tables(struct etcd_server *s);
 struct http_handler etcd_server_http(struct etcd_server *s);
 /* What members ask each other beside raft's own traffic (peer_transport_config.other): runs on the peer loop. */

@@ -12,7 +12,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "api/http/server.h"
 #include "base/assert.h"
 #include "base/mem.h"
 #include "engine/auth_password.h"
@@ -55,6 +54,23 @@ struct ready_item {
     struct server *server;
 };
 
+static void let_clients_in(struct server *s);
+
+static void on_checked(void *arg, bool consistent)
+{
+    struct server *s = arg;
+    if (s->closing) {
+        return;
+    }
+    if (!consistent) {
+        char text[64];
+        (void)snprintf(text, sizeof(text), "%" PRIx64 " found data inconsistency with peers", s->origin.member_id);
+        log_error(s->config.log, "checkInitialHashKV failed", F_STR("error", text));
+        server_die(s, ERR_CORRUPT, text);
+    }
+    let_clients_in(s);
+}
+
 static void run_ready(struct loop *l, struct loop_item *item)
 {
     (void)l;
@@ -63,8 +79,23 @@ static void run_ready(struct loop *l, struct loop_item *item)
     if (s->closing) {
         return;
     }
+    if (s->operations.initial_check && s->origin.restarting) {
+        etcd_server_check_initial(s->etcd, on_checked, s);
+    } else {
+        let_clients_in(s);
+    }
+}
+
+static void let_clients_in(struct server *s)
+{
     s->serving = true;
-    server_serve_clients(s);
+    etcd_server_check_data(s->etcd);
+    grpc_server_serve(s->grpc, s->loops, s->config.n_loops);
+    log_msg(s->config.log, LOG_INFO, "ready to serve client requests");
+    for (char **u = s->config.listen_client; *u != NULL; u++) {
+        log_info(s->config.log, "serving client traffic insecurely; this is strongly discouraged!", F_STR("traffic", "grpc+http"),
+                 F_STR("address", strstr(*u, "://") + 3));
+    }
     notify_systemd(s);
 }
 
@@ -93,7 +124,7 @@ static void on_failed(void *arg, enum err e, const char *what)
 /* --- services -------------------------------------------------------------------------------------------------- */
 
 /* As many as there are descriptors, without those for our own files (as etcd). The soft limit goes up to the hard one first, as Go does. */
-unsigned server_connections_max(void)
+static unsigned connections_max(void)
 {
     struct rlimit r;
     if (getrlimit(RLIMIT_NOFILE, &r) != 0) {
@@ -117,11 +148,14 @@ static void create_grpc(struct server *s)
                    .keepalive_interval_ms = c->keepalive_interval_ms,
                    .keepalive_timeout_ms = c->keepalive_timeout_ms},
         .tables = etcd_server_tables(s->etcd),
-        .http = server_splits_http(s) ? (struct http_handler){.handle = NULL} : etcd_server_http(s->etcd),
+        .http = etcd_server_http(s->etcd),
         .metrics = s->metrics,
-        .connections_max = server_connections_max(),
+        .connections_max = connections_max(),
         .admit = etcd_server_admit,
         .admit_arg = s->etcd,
+        .handling_seconds = s->operations.extensive_metrics,
+        .slow = etcd_server_slow,
+        .slow_unary_ms = s->operations.slow_unary_ms,
     };
     s->grpc = grpc_server_create(&gc);
     struct flag_set *flags = &s->config.flags;
@@ -148,7 +182,6 @@ static void create_peers(struct server *s)
         .advertised_urls = (const char *const *)c->advertise_peer,
         .election_ms = c->election_ms,
         .spool_dir = c->snap_dir,
-        .tls = &c->dial,
         .other = etcd_server_peer_http(s->etcd),
     };
     s->peers = peer_transport_create(&pc);
@@ -185,7 +218,13 @@ static unsigned bcrypt_cost(struct server *s)
 void server_create_services(struct server *s)
 {
     const struct config *c = &s->config;
+    struct err_ctx problem = {{0}};
+    enum err e = operations_read(&s->config.flags, &s->operations, &problem);
+    if (e != OK) {
+        server_die(s, e, problem.text);
+    }
     s->metrics = metrics_create();
+    operations_metrics(&s->config.flags, s->metrics);
     s->loops = xcalloc(c->n_loops, sizeof(struct loop *));
     for (unsigned i = 0; i < c->n_loops; i++) {
         s->loops[i] = loop_create(i);
@@ -199,6 +238,8 @@ void server_create_services(struct server *s)
         .max_txn_ops = c->max_txn_ops,
         .quota_flag = c->quota_flag,
         .progress_interval_ms = c->progress_interval_ms,
+        .corrupt_check_ms = s->operations.corrupt_check_ms,
+        .compact_hash_check_ms = s->operations.compact_hash_check_ms,
         .tokens = s->tokens,
         .bcrypt_cost = bcrypt_cost(s),
         .client_cert_auth = flag_get(&s->config.flags, "client-cert-auth")->b,
@@ -206,6 +247,52 @@ void server_create_services(struct server *s)
     s->etcd = etcd_server_create(&ec, s->loops, c->n_loops);
     create_grpc(s);
     create_peers(s);
+}
+
+/* --- listeners ---------------------------------------------------------------------------------------------------- */
+
+typedef enum err bind_fn(struct server *s, const char *host, const char *port, struct err_ctx *ec); /* no port: a unix socket */
+
+static enum err bind_client(struct server *s, const char *host, const char *port, struct err_ctx *ec)
+{
+    return port == NULL ? grpc_server_bind_unix(s->grpc, host, ec) : grpc_server_bind(s->grpc, host, port, ec);
+}
+
+static enum err bind_peer(struct server *s, const char *host, const char *port, struct err_ctx *ec)
+{
+    return port == NULL ? peer_transport_bind_unix(s->peers, host, ec) : peer_transport_bind(s->peers, host, port, ec);
+}
+
+static void bind_urls(struct server *s, char *const *urls, bind_fn *bind)
+{
+    struct err_ctx ec = {{0}};
+    for (; *urls != NULL; urls++) {
+        const char *address = strstr(*urls, "://") + 3;
+        enum err e;
+        if (strncmp(*urls, "unix", 4) == 0) {
+            /* For clients the path is all of it; for members, as in etcd, what stands where a host would. */
+            char *path = bind == bind_peer ? xstrndup(address, strcspn(address, "/")) : xstrdup(address);
+            e = bind(s, path, NULL, &ec);
+            free(path);
+        } else {
+            const char *colon = strrchr(address, ':');
+            bool v6 = address[0] == '[';
+            char *host = xstrndup(address + (v6 ? 1 : 0), (size_t)(colon - address) - (v6 ? 2u : 0u));
+            e = bind(s, host, colon + 1, &ec);
+            free(host);
+        }
+        if (e != OK) {
+            server_die(s, e, ec.text);
+        }
+    }
+}
+
+void server_bind(struct server *s)
+{
+    log_info(s->config.log, "configuring peer listeners", F_STRS("listen-peer-urls", (const char *const *)s->config.listen_peer));
+    bind_urls(s, s->config.listen_peer, bind_peer);
+    log_info(s->config.log, "configuring client listeners", F_STRS("listen-client-urls", (const char *const *)s->config.listen_client));
+    bind_urls(s, s->config.listen_client, bind_client);
 }
 
 /* --- the member ----------------------------------------------------------------------------------------------------- */
@@ -240,6 +327,9 @@ static struct member_config member_config_of(struct server *s, struct backend *b
         .quota_bytes = c->quota_flag == 0 ? QUOTA_DEFAULT : c->quota_flag < 0 ? INT64_MAX : c->quota_flag,
         .compaction_batch_limit = c->compaction_batch_limit,
         .max_request_bytes = c->max_request_bytes,
+        .auto_compact = s->operations.auto_compact,
+        .slow_apply_ms = s->operations.slow_apply_ms,
+        .priority_requests = s->operations.priority_requests,
         .max_learners = c->max_learners,
         .strict_reconfig = c->strict_reconfig,
         .fast_forward = c->fast_forward,
@@ -301,7 +391,6 @@ void server_run(struct server *s)
     for (unsigned i = 1; i < n; i++) {
         ASSERT(pthread_create(&s->threads[i], NULL, loop_main, s->loops[i]) == 0);
     }
-    server_serve_metrics(s);
     loop_run(s->loops[0]);
     for (unsigned i = 1; i < n; i++) {
         pthread_join(s->threads[i], NULL);
@@ -322,9 +411,6 @@ void server_tear_down(struct server *s)
     member_close(&s->member);
     auth_tokens_destroy(&s->tokens);
     peer_transport_destroy(&s->peers);
-    http_server_destroy(&s->http);
-    http_server_destroy(&s->metrics_http);
-    server_tls_close(&s->tls);
     metrics_destroy(&s->metrics);
     datadir_close(&s->datadir);
     origin_deinit(&s->origin);

@@ -1,0 +1,91 @@
+/* operations.c - see operations.h. */
+#include "tools/pintle/operations.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+
+#define NS_PER_MS 1000000
+#define MS_PER_HOUR 3600000
+#define SLOW_APPLY_MS 100u /* etcd's defaults for 0 */
+#define SLOW_UNARY_MS 300u
+
+static bool whole_number(const char *text, int64_t *out)
+{
+    size_t sign = text[0] == '+' ? 1 : 0;
+    if (text[sign] == '\0' || text[sign + strspn(text + sign, "0123456789")] != '\0') {
+        return false;
+    }
+    errno = 0;
+    *out = strtoll(text, NULL, 10);
+    return errno == 0;
+}
+
+/* A bare number is hours or revisions; anything else a duration, whose nanoseconds etcd takes for a number of revisions too. */
+enum err retention_read(const char *mode, const char *text, struct auto_compact_config *out, struct err_ctx *ec)
+{
+    bool by_revision = strcmp(mode, "revision") == 0;
+    int64_t n = 0;
+    if (whole_number(text, &n)) {
+        n = by_revision ? n : n > INT64_MAX / MS_PER_HOUR ? INT64_MAX : n * MS_PER_HOUR;
+    } else if (go_duration_parse(text, &n) == OK) {
+        n = by_revision ? n : n > 0 && n < NS_PER_MS ? 1 : n / NS_PER_MS;
+    } else {
+        return err_set(ec, ERR_INVALID, "error parsing CompactionRetention: time: %s duration \"%s\"",
+                       text[strspn(text, "+-0123456789.")] == '\0' && strpbrk(text, "0123456789") != NULL ? "missing unit in" : "invalid", text);
+    }
+    *out = (struct auto_compact_config){.mode = n <= 0 ? AUTO_COMPACT_OFF : by_revision ? AUTO_COMPACT_REVISION : AUTO_COMPACT_PERIODIC,
+                                        .retention = n <= 0 ? 0 : n};
+    return OK;
+}
+
+static uint64_t positive_ms(struct flag_set *f, const char *name, uint64_t fallback)
+{
+    int64_t ns = flag_get(f, name)->i;
+    return ns <= 0 ? fallback : ns < NS_PER_MS ? 1 : (uint64_t)ns / NS_PER_MS;
+}
+
+static bool gate(struct flag_set *f, const char *name)
+{
+    const char *at = strstr(flag_get(f, "feature-gates")->text, name);
+    return at != NULL && strncmp(at + strlen(name), "=true", 5) == 0;
+}
+
+enum err operations_read(struct flag_set *f, struct operations *out, struct err_ctx *ec)
+{
+    *out = (struct operations){
+        .initial_check = gate(f, "InitialCorruptCheck"),
+        .corrupt_check_ms = positive_ms(f, "corrupt-check-time", 0),
+        .compact_hash_check_ms = gate(f, "CompactHashCheck") ? positive_ms(f, "compact-hash-check-time", 0) : 0,
+        .extensive_metrics = strcmp(flag_get(f, "metrics")->text, "extensive") == 0,
+        .slow_apply_ms = positive_ms(f, "warning-apply-duration", SLOW_APPLY_MS),
+        .slow_unary_ms = positive_ms(f, "warning-unary-request-duration", SLOW_UNARY_MS),
+        .priority_requests = gate(f, "PriorityRequest"),
+    };
+    return retention_read(flag_get(f, "auto-compaction-mode")->text, flag_get(f, "auto-compaction-retention")->text, &out->auto_compact, ec);
+}
+
+void operations_metrics(struct flag_set *f, struct metrics *m)
+{
+    static const struct {
+        const char *name;
+        const char *stage;
+        bool fallback;
+    } gates[] = {
+        {"CompactHashCheck", "ALPHA", false},       {"FastLeaseKeepAlive", "BETA", true},           {"InitialCorruptCheck", "ALPHA", false},
+        {"LeaseCheckpoint", "ALPHA", false},        {"LeaseCheckpointPersist", "ALPHA", false},     {"PriorityRequest", "ALPHA", false},
+        {"SetMemberLocalAddr", "ALPHA", false},     {"StopGRPCServiceOnDefrag", "ALPHA", false},    {"TxnModeWriteWithSharedBuffer", "BETA", true},
+    };
+    for (size_t i = 0; i < sizeof(gates) / sizeof(gates[0]); i++) {
+        struct bytes labels = {0};
+        metrics_label(&labels, "name", gates[i].name);
+        metrics_label(&labels, "stage", gates[i].stage);
+        bytes_add(&labels, "", 1);
+        gauge_set(metrics_gauge(m, "etcd_server_feature_enabled",
+                                "Whether or not a feature is enabled. 1 is enabled, 0 is not.", (const char *)labels.data),
+                  gates[i].fallback || gate(f, gates[i].name) ? 1 : 0);
+        bytes_deinit(&labels);
+    }
+}
