@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "api/http/server.h"
 #include "base/assert.h"
 #include "base/mem.h"
 #include "engine/auth_password.h"
@@ -90,12 +91,7 @@ static void let_clients_in(struct server *s)
 {
     s->serving = true;
     etcd_server_check_data(s->etcd);
-    grpc_server_serve(s->grpc, s->loops, s->config.n_loops);
-    log_msg(s->config.log, LOG_INFO, "ready to serve client requests");
-    for (char **u = s->config.listen_client; *u != NULL; u++) {
-        log_info(s->config.log, "serving client traffic insecurely; this is strongly discouraged!", F_STR("traffic", "grpc+http"),
-                 F_STR("address", strstr(*u, "://") + 3));
-    }
+    server_serve_clients(s);
     notify_systemd(s);
 }
 
@@ -124,7 +120,7 @@ static void on_failed(void *arg, enum err e, const char *what)
 /* --- services -------------------------------------------------------------------------------------------------- */
 
 /* As many as there are descriptors, without those for our own files (as etcd). The soft limit goes up to the hard one first, as Go does. */
-static unsigned connections_max(void)
+unsigned server_connections_max(void)
 {
     struct rlimit r;
     if (getrlimit(RLIMIT_NOFILE, &r) != 0) {
@@ -148,9 +144,9 @@ static void create_grpc(struct server *s)
                    .keepalive_interval_ms = c->keepalive_interval_ms,
                    .keepalive_timeout_ms = c->keepalive_timeout_ms},
         .tables = etcd_server_tables(s->etcd),
-        .http = etcd_server_http(s->etcd),
+        .http = server_splits_http(s) ? (struct http_handler){.handle = NULL} : etcd_server_http(s->etcd),
         .metrics = s->metrics,
-        .connections_max = connections_max(),
+        .connections_max = server_connections_max(),
         .admit = etcd_server_admit,
         .admit_arg = s->etcd,
         .handling_seconds = s->operations.extensive_metrics,
@@ -182,6 +178,7 @@ static void create_peers(struct server *s)
         .advertised_urls = (const char *const *)c->advertise_peer,
         .election_ms = c->election_ms,
         .spool_dir = c->snap_dir,
+        .tls = &c->dial,
         .other = etcd_server_peer_http(s->etcd),
     };
     s->peers = peer_transport_create(&pc);
@@ -247,52 +244,6 @@ void server_create_services(struct server *s)
     s->etcd = etcd_server_create(&ec, s->loops, c->n_loops);
     create_grpc(s);
     create_peers(s);
-}
-
-/* --- listeners ---------------------------------------------------------------------------------------------------- */
-
-typedef enum err bind_fn(struct server *s, const char *host, const char *port, struct err_ctx *ec); /* no port: a unix socket */
-
-static enum err bind_client(struct server *s, const char *host, const char *port, struct err_ctx *ec)
-{
-    return port == NULL ? grpc_server_bind_unix(s->grpc, host, ec) : grpc_server_bind(s->grpc, host, port, ec);
-}
-
-static enum err bind_peer(struct server *s, const char *host, const char *port, struct err_ctx *ec)
-{
-    return port == NULL ? peer_transport_bind_unix(s->peers, host, ec) : peer_transport_bind(s->peers, host, port, ec);
-}
-
-static void bind_urls(struct server *s, char *const *urls, bind_fn *bind)
-{
-    struct err_ctx ec = {{0}};
-    for (; *urls != NULL; urls++) {
-        const char *address = strstr(*urls, "://") + 3;
-        enum err e;
-        if (strncmp(*urls, "unix", 4) == 0) {
-            /* For clients the path is all of it; for members, as in etcd, what stands where a host would. */
-            char *path = bind == bind_peer ? xstrndup(address, strcspn(address, "/")) : xstrdup(address);
-            e = bind(s, path, NULL, &ec);
-            free(path);
-        } else {
-            const char *colon = strrchr(address, ':');
-            bool v6 = address[0] == '[';
-            char *host = xstrndup(address + (v6 ? 1 : 0), (size_t)(colon - address) - (v6 ? 2u : 0u));
-            e = bind(s, host, colon + 1, &ec);
-            free(host);
-        }
-        if (e != OK) {
-            server_die(s, e, ec.text);
-        }
-    }
-}
-
-void server_bind(struct server *s)
-{
-    log_info(s->config.log, "configuring peer listeners", F_STRS("listen-peer-urls", (const char *const *)s->config.listen_peer));
-    bind_urls(s, s->config.listen_peer, bind_peer);
-    log_info(s->config.log, "configuring client listeners", F_STRS("listen-client-urls", (const char *const *)s->config.listen_client));
-    bind_urls(s, s->config.listen_client, bind_client);
 }
 
 /* --- the member ----------------------------------------------------------------------------------------------------- */
@@ -391,6 +342,7 @@ void server_run(struct server *s)
     for (unsigned i = 1; i < n; i++) {
         ASSERT(pthread_create(&s->threads[i], NULL, loop_main, s->loops[i]) == 0);
     }
+    server_serve_metrics(s);
     loop_run(s->loops[0]);
     for (unsigned i = 1; i < n; i++) {
         pthread_join(s->threads[i], NULL);
@@ -411,6 +363,9 @@ void server_tear_down(struct server *s)
     member_close(&s->member);
     auth_tokens_destroy(&s->tokens);
     peer_transport_destroy(&s->peers);
+    http_server_destroy(&s->http);
+    http_server_destroy(&s->metrics_http);
+    server_tls_close(&s->tls);
     metrics_destroy(&s->metrics);
     datadir_close(&s->datadir);
     origin_deinit(&s->origin);

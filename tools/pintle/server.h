@@ -17,6 +17,7 @@
 #include "tools/pintle/config.h"
 #include "tools/pintle/datadir.h"
 #include "tools/pintle/operations.h"
+#include "tools/pintle/tls.h"
 
 struct server {
     struct config config;
@@ -33,6 +34,9 @@ struct server {
     struct auth_tokens *tokens;
     struct etcd_server *etcd;
     struct grpc_server *grpc;
+    struct http_server *http;         /* of --listen-client-http-urls; NULL: the clients' port serves HTTP as well */
+    struct http_server *metrics_http; /* NULL: no listener for metrics alone */
+    struct server_tls tls;
     struct member *member;
     uv_signal_t signals[2];
     struct loop_timer removal; /* between being removed and going down */
@@ -47,11 +51,19 @@ struct server {
 _Noreturn void server_die(struct server *s, enum err e, const char *text);
 /* Everything that is made before a thread runs, in this order. They end the process when they fail. */
 void server_create_services(struct server *s);
-void server_bind(struct server *s);
 void server_open_member(struct server *s);
 /* Start all threads, serve until the end, hand leadership over, stop all threads. */
 void server_run(struct server *s);
 void server_tear_down(struct server *s);
+
+unsigned server_connections_max(void);
+
+/* --- listen.c --- */
+
+void server_bind(struct server *s); /* after the services, before the member */
+bool server_splits_http(const struct server *s); /* HTTP has listeners of its own */
+void server_serve_clients(struct server *s); /* on the first loop */
+void server_serve_metrics(struct server *s); /* at once, ready or not; before the first loop runs */
 
 /* --- stop.c --- */
 
