@@ -341,10 +341,14 @@ static void set_headers(struct net_call *c, const struct net_request *r)
 
 static void set_body(struct net_call *c, const struct net_request *r)
 {
-    if (strcmp(r->method, "POST") != 0) {
+    bool post = strcmp(r->method, "POST") == 0;
+    if (!post && r->body.len == 0) {
         return;
     }
     (void)curl_easy_setopt(c->easy, CURLOPT_POST, 1L);
+    if (!post) { /* etcd asks for hashes by a GET with a body */
+        (void)curl_easy_setopt(c->easy, CURLOPT_CUSTOMREQUEST, r->method);
+    }
     if (c->ops->pull != NULL) {
         (void)curl_easy_setopt(c->easy, CURLOPT_READFUNCTION, read_callback);
         (void)curl_easy_setopt(c->easy, CURLOPT_READDATA, c);
