@@ -253,7 +253,7 @@ static const struct endpoint {
 static bool let_in(struct etcd_server *s, struct http_exchange *x, const struct http_request *r)
 {
     const struct etcd_http_config *cfg = &s->http;
-    if (!access_host_allowed(cfg->hosts, r->host)) {
+    if (!http_exchange_is_secure(x) && !access_host_allowed(cfg->hosts, r->host)) {
         struct slice host = access_host(r->host);
         struct bytes body = {0};
         char *name = xstrndup((const char *)host.data, host.len);
@@ -278,6 +278,17 @@ static bool let_in(struct etcd_server *s, struct http_exchange *x, const struct 
     return true;
 }
 
+/* A certificate that is somebody elsewhere would be nobody here, which its owner should hear rather than find out. */
+static bool names_nobody(struct etcd_server *s, struct http_exchange *x)
+{
+    if (!s->cfg.client_cert_auth || http_exchange_common_name(x)[0] == '\0' || !auth_enabled(engine_auth(s->engine))) {
+        return true;
+    }
+    http_respond(x, 400, TEXT, NOSNIFF,
+                 slice_str("CommonName of client sending a request against gateway will be ignored and not used as expected\n"));
+    return false;
+}
+
 void http_handle(void *arg, struct http_exchange *x, const struct http_request *r)
 {
     struct etcd_server *s = arg;
@@ -285,6 +296,9 @@ void http_handle(void *arg, struct http_exchange *x, const struct http_request *
         return;
     }
     if (s->http.grpc != NULL && gateway_takes(r->path)) {
+        if (!names_nobody(s, x)) {
+            return;
+        }
         gateway_handle(s->http.grpc, x, r);
         return;
     }

@@ -36,6 +36,8 @@ struct waiter *waiter_create(struct grpc_call *c, struct slice prefix_of)
     w->loop = grpc_call_loop(c);
     w->token = keep_metadata(c, "token", &w->token_len);
     w->authorization = keep_metadata(c, "authorization", &w->authorization_len);
+    struct slice common_name = grpc_call_common_name(c);
+    w->common_name = common_name.len > 0 ? xstrndup((const char *)common_name.data, common_name.len) : NULL;
     w->from_gateway = grpc_call_metadata(c, "grpcgateway-accept").data != NULL;
     w->local.ready = on_ready;
     bytes_add(&w->prefix, prefix_of.data, prefix_of.len);
@@ -56,6 +58,7 @@ static void destroy(struct waiter *w)
     bytes_deinit(&w->header);
     free(w->token);
     free(w->authorization);
+    free(w->common_name);
     free(w);
 }
 
@@ -138,6 +141,7 @@ static bool open_step(struct waiter *w, const char *method, struct slice request
         .path = method,
         .token = slice_of(w->token, w->token_len),
         .authorization = slice_of(w->authorization, w->authorization_len),
+        .common_name = w->common_name != NULL ? slice_str(w->common_name) : (struct slice){NULL, 0},
         .from_gateway = w->from_gateway,
         .inner = true,
         .timeout_ms = UINT64_MAX, /* the caller's deadline ends the caller's call, and with it the step */

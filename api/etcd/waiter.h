@@ -30,7 +30,7 @@ struct waiter {
     struct grpc_call *call; /* borrowed; NULL once it is answered or gone */
     struct grpc_server *grpc;
     struct loop *loop;
-    char *token, *authorization; /* owned, for the steps; NULL: none */
+    char *token, *authorization, *common_name; /* owned, for the steps; NULL: none */
     size_t token_len, authorization_len;
     bool from_gateway;
     /* The step. */

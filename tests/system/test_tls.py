@@ -18,6 +18,11 @@ from harness import PINTLE, Server, free_port
 IDLE = int(os.environ.get("PINTLE_TLS_IDLE", "300"))
 
 
+def read(path):
+    with open(path) as f:
+        return f.read()
+
+
 class SecureServer(Server):
     """With https for clients; `scheme` of both kinds of URLs can be chosen."""
 
@@ -145,12 +150,16 @@ class Clients(Case):
         self.ca.make("joe-cert", cn="joe")
         s = self.start("--trusted-ca-file", self.ca.cert, "--client-cert-auth")
         for words in (("user", "add", "root:secret"), ("role", "add", "root"), ("user", "grant-role", "root", "root"), ("user", "add", "joe:secret"),
-                      ("role", "add", "r"), ("role", "grant-permission", "r", "readwrite", "joes"), ("user", "grant-role", "joe", "r"),
+                      ("role", "add", "r"), ("role", "grant-permission", "r", "readwrite", "joes", "joet"), ("user", "grant-role", "joe", "r"),
                       ("auth", "enable")):
             self.etcdctl(s, *words, cert="root-cert")
         self.etcdctl(s, "put", "joes", "1", cert="joe-cert")
         self.etcdctl(s, "put", "others", "1", cert="joe-cert", code=1)
         self.etcdctl(s, "put", "others", "1", cert="root-cert")
+        self.assertIn("joes", self.etcdctl(s, "lock", "joes", "echo", "joes", cert="joe-cert"))
+        done = subprocess.run(["curl", "-sS", "--cacert", self.ca.cert, "--cert", self.ca.path("joe-cert.pem"), "--key", self.ca.path("joe-cert.key"),
+                               s.endpoint + "/v3/kv/range", "-d", '{"key":"am9lcw=="}'], capture_output=True, text=True)
+        self.assertIn("CommonName of client sending a request against gateway will be ignored", done.stdout, done.stderr)
 
     def test_one_port_for_both(self):
         port = free_port()
@@ -240,8 +249,10 @@ class Split(Case):
         s = self.start("--listen-client-http-urls", f"http://127.0.0.1:{http},https://127.0.0.1:{secure_http}",
                        "--listen-metrics-urls", f"http://127.0.0.1:{metrics},https://127.0.0.1:{secure_metrics}")
         self.etcdctl(s, "put", "a", "b", cert=None)
-        with self.assertRaises(OSError):
-            self.get(s.port)[0]  # gRPC alone
+        try:
+            self.assertEqual(self.get(s.port), b"")  # gRPC alone
+        except OSError:
+            pass
         self.assertIn(b"etcdserver", self.get(secure_http))
         self.assertIn(b"200 OK", self.get(secure_metrics, "/health"))
         for path, status in (("/metrics", "200"), ("/health", "200"), ("/livez", "200"), ("/readyz/serializable_read", "200"), ("/version", "404"),
@@ -324,7 +335,7 @@ class Exchange(Case):
         self.ca.make("client")
         new_cert, new_key = new.make("server")
         with open(both, "w") as f:
-            f.write(open(self.ca.cert).read() + open(new.cert).read())
+            f.write(read(self.ca.cert) + read(new.cert))
 
         def put(what, source):
             shutil.copy(source, live[what] + ".tmp")
@@ -411,7 +422,7 @@ class Members(Case):
         for i, s in enumerate(servers):
             self.ctl(s, "put", f"k{i}", "v")
         for s in servers:
-            self.assertEqual(self.ctl(s, "get", "k", "--prefix", "--count-only", "-w", "fields").count('"Count" : 3'), 1)
+            self.assertEqual(self.ctl(s, "get", "k", "--prefix", "--keys-only").split(), ["k0", "k1", "k2"])
 
     def test_certificates_of_their_own(self):
         for i in range(3):
@@ -429,9 +440,9 @@ class Members(Case):
         self.assertIn(b"etcdserver", self.get(port, context=self.context("m1")))
         # New certificates of a new authority, in the usual order, while writes go on.
         new = Authority(tempfile.mkdtemp(dir=self.dir), "new")
-        old = open(self.ca.cert).read()
+        old = read(self.ca.cert)
         with open(self.ca.cert + ".tmp", "w") as f:
-            f.write(old + open(new.cert).read())
+            f.write(old + read(new.cert))
         os.rename(self.ca.cert + ".tmp", self.ca.cert)
         for i in range(3):
             cert, key = new.make(f"n{i}", cn="member")

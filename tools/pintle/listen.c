@@ -151,7 +151,6 @@ static void bind_http(struct server *s)
 {
     char *const *urls = flag_get(&s->config.flags, "listen-client-http-urls")->urls;
     if (!server_splits_http(s)) {
-        log_msg(s->config.log, LOG_WARN, "Running http and grpc server on single port. This is not recommended for production.");
         return;
     }
     check_split(s, s->config.listen_client, urls);
