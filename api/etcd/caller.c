@@ -138,24 +138,45 @@ void caller_admit(struct grpc_call *c, struct slice bytes)
 
 /* --- local reads ------------------------------------------------------------------------------------------------- */
 
-enum err caller_read(struct grpc_call *c, const struct caller_read *r, struct auth_who *who)
+/* ERR_AUTH_OLD_REVISION: users have changed before, or while, it was read. */
+static enum err try_read(struct grpc_call *c, const struct caller_read *r, struct auth_who *who)
 {
     struct auth *a = engine_auth(server_of(c)->engine);
-    for (unsigned tries = 0; tries < CALLER_TRIES_MAX; tries++) {
-        enum err e = caller_identify(c, who);
-        const struct auth_identity id = auth_identity_of(who);
-        if (e == OK) {
-            e = auth_check_demands(a, &id, r->demands, NULL);
-        }
-        if (e == OK) {
-            e = r->read(c, r->arg);
-        }
-        if (e != OK || auth_check_current(a, &id) == OK) {
-            return e;
-        }
-        if (r->undo != NULL) {
+    enum err e = caller_identify(c, who);
+    const struct auth_identity id = auth_identity_of(who);
+    if (e == OK) {
+        e = auth_check_demands(a, &id, r->demands, NULL);
+    }
+    if (e != OK || r->read == NULL) {
+        return e;
+    }
+    e = r->read(c, r->arg);
+    if (e == OK) {
+        e = auth_check_current(a, &id);
+        if (e != OK && r->undo != NULL) {
             r->undo(r->arg);
         }
     }
+    return e;
+}
+
+enum err caller_read(struct grpc_call *c, const struct caller_read *r, struct auth_who *who)
+{
+    uint64_t before = 0;
+    for (unsigned tries = 0; tries < CALLER_TRIES_MAX; tries++) {
+        enum err e = try_read(c, r, who);
+        if (e != ERR_AUTH_OLD_REVISION || who->revision == before) {
+            return e; /* a token that carries its revision is not going to have a newer one */
+        }
+        before = who->revision;
+    }
     return ERR_AUTH_OLD_REVISION;
+}
+
+void caller_renew(const struct etcd_server *s, struct auth_who *who)
+{
+    bool carried = who->source == AUTH_BY_TOKEN && auth_tokens_kind(s->cfg.tokens) == AUTH_TOKENS_JWT;
+    if (who->revision != 0 && !carried) {
+        who->revision = auth_revision(engine_auth(s->engine));
+    }
 }

@@ -13,7 +13,7 @@
 #include "api/etcd/internal.h"
 #include "engine/demand.h"
 
-#define CALLER_TRIES_MAX 8u /* of what is done anew because users changed meanwhile; then the client is told so */
+#define CALLER_TRIES_MAX 64u /* of what is done anew because users changed meanwhile; then the client is told so. Changes that come one behind the other meet a call 5 times in a row */
 
 /* The `message` of every row with one request message: what can be said before the call is run is said, and then its own function runs. A call with a
  * token that this member does not know yet waits until it has applied what the token's maker had. */
@@ -28,7 +28,7 @@ MUST_CHECK enum err caller_identify(struct grpc_call *c, struct auth_who *out);
 MUST_CHECK enum err caller_identify_token(struct etcd_server *s, struct slice token, struct auth_who *out);
 
 /* A local read that demands `d`: asked before `read` runs, and asked after it whether anything about users has changed meanwhile; then `undo` (may be
- * NULL) runs, and all of it again. The error is what is to be answered. `who` gets the identity that it was done for. */
+ * NULL) runs, and all of it again. Without `read` it is only asked. The error is what is to be answered. `who` gets the identity that it was done for. */
 struct caller_read {
     const struct demand_request *demands;
     enum err (*read)(struct grpc_call *c, void *arg);
@@ -36,5 +36,8 @@ struct caller_read {
     void *arg;
 };
 MUST_CHECK enum err caller_read(struct grpc_call *c, const struct caller_read *r, struct auth_who *who);
+
+/* Any thread. An identity that was established a moment ago is to be used now: unless it carries its revision, it is as good as new. */
+void caller_renew(const struct etcd_server *s, struct auth_who *who);
 
 #endif

@@ -72,6 +72,7 @@ static enum err check_keys(struct grpc_call *c, struct slice key_fields)
     struct auth_who who;
     struct wire_field f;
     enum err e = caller_identify(c, &who);
+    caller_renew(server_of(c), &who); /* however long the leader was asked, it is now that this is answered */
     const struct auth_identity id = auth_identity_of(&who);
     if (e == OK) {
         e = auth_check_known(auth, &id);
@@ -138,6 +139,7 @@ static void add_lease(void *arg, int64_t id)
 static bool call_leases(struct member *m, struct member_op *op)
 {
     struct request *r = CONTAINER_OF(op, struct request, op);
+    caller_renew(server_of(r->call), r->message);
     const struct auth_identity id = auth_identity_of(r->message);
     const struct demand_request demands = {.kind = DEMAND_OF_LEASE_LEASES};
     op->err = auth_check_demands(engine_auth(member_engine(m)), &id, &demands, engine_leases(member_engine(m)));
@@ -254,7 +256,8 @@ static void on_renewed(struct leader_ask *ask)
 /* Member loop: the lease's keys as this member knows them, as in etcd. Who wants to renew it elsewhere is asked here too. */
 static bool call_may_renew(struct member *m, struct member_op *op)
 {
-    const struct renewal *r = CONTAINER_OF(CONTAINER_OF(op, struct request, op), struct renewal, check);
+    struct renewal *r = CONTAINER_OF(CONTAINER_OF(op, struct request, op), struct renewal, check);
+    caller_renew(server_of(r->check.call), &r->who);
     const struct auth_identity id = auth_identity_of(&r->who);
     Etcdserverpb__LeaseKeepAliveRequest q = ETCDSERVERPB__LEASE_KEEP_ALIVE_REQUEST__INIT;
     q.id = r->lease.id;

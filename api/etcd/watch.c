@@ -258,10 +258,9 @@ static void refuse_caller(struct watch_stream *s, enum err e)
 static enum err check_caller(const struct watch_stream *s, const Etcdserverpb__WatchCreateRequest *q)
 {
     const struct demand_request demands = {.kind = DEMAND_OF_WATCH, .of.watch = q};
+    const struct caller_read only_asked = {.demands = &demands};
     struct auth_who who;
-    enum err e = caller_identify(s->call, &who);
-    const struct auth_identity id = auth_identity_of(&who);
-    return e != OK ? e : auth_check_demands(engine_auth(s->loop->server->engine), &id, &demands, NULL);
+    return caller_read(s->call, &only_asked, &who);
 }
 
 static bool range_is_empty(struct slice key, struct slice end)
