@@ -134,7 +134,7 @@ void measure_apply(struct member *m, const struct raft_entry *e, const struct ap
     unsigned kind = measure_kind(data);
     bool ok = r->err == OK || r->err == ERR_COMPACTED;
     histogram_observe_ns(apply_seconds(m->measure, kind, ok), took_ns);
-    uint64_t limit_ns = m->cfg.slow_apply_ms * 1000000u;
+    uint64_t limit_ns = m->cfg.slow_apply_ns;
     if (limit_ns == 0 || took_ns <= limit_ns) {
         return;
     }

@@ -150,7 +150,7 @@ struct member_config {
     uint32_t max_request_bytes;
     uint32_t max_learners;    /* etcd's --max-learners */
     struct auto_compact_config auto_compact;
-    uint64_t slow_apply_ms; /* applying one entry took longer: a warning; 0: none */
+    uint64_t slow_apply_ns; /* applying one entry took longer: a warning; 0: none */
     bool priority_requests; /* etcd's gate PriorityRequest: revocations of leases pass a backlog of twice the usual */
     bool strict_reconfig;     /* etcd's --strict-reconfig-check */
     bool fast_forward;        /* etcd's --initial-election-tick-advance */

@@ -9,7 +9,7 @@
 
 #define NS_PER_MS 1000000
 #define MS_PER_HOUR 3600000
-#define SLOW_APPLY_MS 100u /* etcd's defaults for 0 */
+#define SLOW_APPLY_NS 100000000 /* etcd's defaults for 0 */
 #define SLOW_UNARY_MS 300u
 
 static bool whole_number(const char *text, int64_t *out)
@@ -53,6 +53,12 @@ static bool gate(struct flag_set *f, const char *name)
     return at != NULL && strncmp(at + strlen(name), "=true", 5) == 0;
 }
 
+static uint64_t positive_ns(struct flag_set *f, const char *name, int64_t fallback)
+{
+    int64_t ns = flag_get(f, name)->i;
+    return (uint64_t)(ns <= 0 ? fallback : ns);
+}
+
 enum err operations_read(struct flag_set *f, struct operations *out, struct err_ctx *ec)
 {
     *out = (struct operations){
@@ -60,7 +66,7 @@ enum err operations_read(struct flag_set *f, struct operations *out, struct err_
         .corrupt_check_ms = positive_ms(f, "corrupt-check-time", 0),
         .compact_hash_check_ms = gate(f, "CompactHashCheck") ? positive_ms(f, "compact-hash-check-time", 0) : 0,
         .extensive_metrics = strcmp(flag_get(f, "metrics")->text, "extensive") == 0,
-        .slow_apply_ms = positive_ms(f, "warning-apply-duration", SLOW_APPLY_MS),
+        .slow_apply_ns = positive_ns(f, "warning-apply-duration", SLOW_APPLY_NS),
         .slow_unary_ms = positive_ms(f, "warning-unary-request-duration", SLOW_UNARY_MS),
         .priority_requests = gate(f, "PriorityRequest"),
     };

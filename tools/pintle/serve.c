@@ -279,7 +279,7 @@ static struct member_config member_config_of(struct server *s, struct backend *b
         .compaction_batch_limit = c->compaction_batch_limit,
         .max_request_bytes = c->max_request_bytes,
         .auto_compact = s->operations.auto_compact,
-        .slow_apply_ms = s->operations.slow_apply_ms,
+        .slow_apply_ns = s->operations.slow_apply_ns,
         .priority_requests = s->operations.priority_requests,
         .max_learners = c->max_learners,
         .strict_reconfig = c->strict_reconfig,
