@@ -20,6 +20,7 @@
 #include "base/assert.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/log_output.h"
 #include "base/number.h"
 #include "base/slice.h"
 
@@ -35,7 +36,8 @@ static const char *const level_names[N_LEVELS] = {"debug",  "info",  "warn", "er
                                                   "dpanic", "panic", "fatal"};
 
 struct logger {
-    int fd; /* borrowed */
+    struct log_output outputs[LOG_OUTPUTS_MAX];
+    size_t n_outputs;
     enum log_format format;
     const struct clock *clock;
     _Atomic int min;
@@ -48,15 +50,44 @@ struct logger *log_create(int fd, enum log_level min, enum log_format format,
                           const struct clock *clock)
 {
     struct logger *l = xcalloc(1, sizeof(*l));
-    l->fd = fd;
+    l->outputs[0] = (struct log_output){.kind = LOG_OUT_FD, .fd = fd};
+    l->n_outputs = 1;
     l->format = format;
     l->clock = clock;
     atomic_init(&l->min, (int)min);
     return l;
 }
 
+enum err log_open(const char *const *outputs, const struct log_rotation *rotation, enum log_level min, enum log_format format,
+                  const struct clock *clock, struct logger **out, struct err_ctx *ec)
+{
+    struct logger *l = log_create(-1, min, format, clock);
+    l->n_outputs = 0;
+    bool discard = false;
+    enum err e = OK;
+    for (size_t i = 0; outputs[i] != NULL && e == OK; i++) {
+        discard = discard || strcmp(outputs[i], "/dev/null") == 0;
+        if (l->n_outputs == LOG_OUTPUTS_MAX) {
+            e = err_set(ec, ERR_LIMIT, "more than %u log outputs", LOG_OUTPUTS_MAX);
+        } else {
+            e = log_output_open(&l->outputs[l->n_outputs], outputs[i], rotation, ec);
+            l->n_outputs += e == OK ? 1u : 0u;
+        }
+    }
+    if (e != OK) {
+        log_destroy(&l);
+        return e;
+    }
+    l->n_outputs = discard ? 0 : l->n_outputs;
+    *out = l;
+    return OK;
+}
+
 void log_destroy(struct logger **l)
 {
+    for (size_t i = 0; *l != NULL && i < LOG_OUTPUTS_MAX; i++) {
+        log_output_close(&(*l)->outputs[i]);
+    }
     free(*l);
     *l = NULL;
 }
@@ -307,22 +338,6 @@ static void encode_console(struct bytes *b, const char *level, uint64_t wall_ns,
     bytes_add_str(b, n_fields == 0 ? "\n" : "}\n");
 }
 
-/* One write for a line keeps lines of several threads apart. What cannot be written is dropped:
- * there is nobody to tell. */
-static void write_line(int fd, const struct bytes *b)
-{
-    for (size_t done = 0; done < b->len;) {
-        ssize_t n = write(fd, b->data + done, b->len - done);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n <= 0) {
-            return;
-        }
-        done += (size_t)n;
-    }
-}
-
 void log_emit(struct logger *l, enum log_level level, const char *file, int line, const char *msg,
               const struct log_field *fields, size_t n_fields)
 {
@@ -341,7 +356,9 @@ void log_emit(struct logger *l, enum log_level level, const char *file, int line
         encode_console(&b, name, wall_ns, file, line, msg, fields, n_fields);
         break;
     }
-    write_line(l->fd, &b);
+    for (size_t i = 0; i < l->n_outputs; i++) {
+        log_output_write(&l->outputs[i], level, l->clock, &b);
+    }
     bytes_deinit(&b);
     errno = errnum;
 }

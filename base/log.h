@@ -48,6 +48,16 @@ struct logger;
 /* Writes to `fd` (borrowed): a pipe, a terminal, or a file opened with O_APPEND, else lines of several
  * threads may overwrite each other. */
 struct logger *log_create(int fd, enum log_level min, enum log_format format, const struct clock *clock);
+/* The same to several places: `outputs` are items of etcd's --log-outputs, NULL-terminated, at most LOG_OUTPUTS_MAX (else ERR_LIMIT). With /dev/null among
+ * them nothing is written. `rotation` (NULL: none) is for files. On OK the caller owns *out. ERR_NOT_FOUND, ERR_IO with etcd's text. */
+#define LOG_OUTPUTS_MAX 16u
+struct log_rotation {
+    uint64_t file_bytes_max;
+    uint32_t age_max_days, backups_max; /* 0: kept */
+    bool local_time;                    /* in the names of old files; else UTC */
+};
+MUST_CHECK enum err log_open(const char *const *outputs, const struct log_rotation *rotation, enum log_level min, enum log_format format,
+                             const struct clock *clock, struct logger **out, struct err_ctx *ec);
 void log_destroy(struct logger **l);
 void log_set_level(struct logger *l, enum log_level min); /* at run time, any thread */
 bool log_enabled(const struct logger *l, enum log_level level);

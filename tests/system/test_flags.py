@@ -11,7 +11,7 @@ import tempfile
 import time
 import unittest
 
-from harness import PINTLE, Server, etcdctl, free_port
+from harness import PINTLE, ROOT, Server, etcdctl, free_port
 from raw_http2 import Connection, message
 from wire import field
 
@@ -47,6 +47,12 @@ class Case(unittest.TestCase):
         self.assertEqual(len(found), 1, log)
         return found[0]["msg"], found[0]["error"]
 
+    def verify_error(self, log):
+        """What the flags were refused for."""
+        found = [x["error"] for x in map(json.loads, log.splitlines()) if x["msg"] == "failed to verify flags"]
+        self.assertEqual(len(found), 1, log)
+        return found[0]
+
     def refuses(self, *flags, **more):
         """The error of a start that fails after the flags were understood."""
         code, out, err = self.run_to_end("--data-dir", os.path.join(self.dir, "data"), *self.urls(), *flags, **more)
@@ -57,7 +63,6 @@ class Case(unittest.TestCase):
 class Flags(Case):
     def test_syntax(self):
         rows = [(["--bogus"], "flag provided but not defined: -bogus"), (["-bogus=1"], "flag provided but not defined: -bogus"),
-                (["--experimental-corrupt-check-time=1s"], "flag provided but not defined: -experimental-corrupt-check-time"),
                 (["--name"], "flag needs an argument: -name"), (["---name=x"], "bad flag syntax: ---name=x"), (["--=x"], "bad flag syntax: --=x"),
                 (["--heartbeat-interval=abc"], 'invalid value "abc" for flag -heartbeat-interval: parse error'),
                 (["--heartbeat-interval", "-1"], 'invalid value "-1" for flag -heartbeat-interval: parse error'),
@@ -87,7 +92,8 @@ class Flags(Case):
     def test_stray_words(self):
         for flags, word in [(["foo"], "foo"), (["--pre-vote", "true"], "true"), (["--", "x"], "x"), (["--version", "x"], "x")]:
             with self.subTest(flags):
-                self.assertEqual(self.run_to_end(*flags), (1, "", f'"{word}" is not a valid flag\n'))
+                code, out, err = self.run_to_end(*flags)
+                self.assertEqual((code, out, self.verify_error(err)), (1, "", f'"{word}" is not a valid flag'))
 
     def test_help_and_version(self):
         for flags in (["--help"], ["-h"], ["--name", "x", "-help"]):
@@ -124,23 +130,15 @@ class Flags(Case):
             with self.subTest(flags):
                 code, out, err = self.run_to_end(*flags)
                 self.assertEqual((code, out), (1, ""))
-                self.assertEqual(self.error_of(err, "warn"), ("failed to verify flags", text))
+                self.assertEqual(self.verify_error(err), text)
         self.assertEqual(os.listdir(self.dir), [])
 
     def test_what_this_version_refuses(self):
-        for flag in ("--cert-file=x", "--client-cert-auth", "--config-file=x", "--discovery-srv=x",
-                     "--listen-metrics-urls=http://127.0.0.1:1", "--auto-compaction-retention=1", "--max-learners=0", "--experimental-max-learners=-1"):
+        for flag in ("--max-learners=0", "--experimental-max-learners=-1", "--discovery=x", "--discovery-proxy=x", "--proxy=on", "--experimental-enable-v2v3=/x"):
             with self.subTest(flag):
                 code, _, err = self.run_to_end(flag)
                 self.assertEqual(code, 1)
-                self.assertIn("not supported by this version", self.error_of(err, "warn")[1])
-        code, _, err = self.run_to_end("--listen-client-urls=https://127.0.0.1:1", "--advertise-client-urls=https://127.0.0.1:1")
-        self.assertEqual(code, 1)
-        self.assertIn("TLS is not supported", err)
-        for flag in ("--listen-peer-urls", "--initial-advertise-peer-urls"):
-            code, _, err = self.run_to_end(flag, "https://127.0.0.1:1")
-            self.assertEqual(code, 1)
-            self.assertIn("TLS is not supported", err)
+                self.assertIn("not supported by this version", self.verify_error(err))
 
     def test_old_names(self):
         """Flags as they were called before etcd 3.6."""
@@ -148,17 +146,33 @@ class Flags(Case):
             with self.subTest(old):
                 code, _, err = self.run_to_end(f"--{old}=2", f"--{new}=2")
                 self.assertEqual(code, 1)
-                self.assertEqual([json.loads(x)["error"] for x in err.splitlines() if "failed to verify flags" in x],
-                                 [f"cannot set --{old} and --{new} at the same time, please use --{new} only"])
+                self.assertEqual(self.verify_error(err), f"cannot set --{old} and --{new} at the same time, please use --{new} only")
         s = Server(flags=["--experimental-max-learners=3", "--experimental-snapshot-catchup-entries", "77", "--snapshot-count=10000"]).start()
         self.addCleanup(s.close)
         self.assertEqual(s.stop(), -signal.SIGTERM)
         lines = [json.loads(x) for x in s.log_text().splitlines()]
         started = [x for x in lines if x["msg"] == "starting an etcd server"][0]
         self.assertEqual((started["max-learners"], started["snapshot-catchup-entries"]), (3, 77))
-        self.assertEqual([x["flag"] for x in lines if x["msg"] == "flag has a new name"],
-                         ["experimental-max-learners", "experimental-snapshot-catchup-entries"])
+        self.assertEqual([x["msg"].split()[0] for x in lines if "which 3.7 has no more" in x["msg"]],
+                         ["--experimental-max-learners", "--experimental-snapshot-catchup-entries"])
         self.assertTrue(any(x.get("snapshot-count") == 10000 and "not needed" in x["msg"] for x in lines))
+
+    def test_gates(self):
+        for old, gate in (("experimental-initial-corrupt-check", "InitialCorruptCheck"), ("experimental-stop-grpc-service-on-defrag", "StopGRPCServiceOnDefrag")):
+            code, _, err = self.run_to_end(f"--{old}=false", f"--feature-gates={gate}=true")
+            self.assertEqual((code, self.verify_error(err)), (1, f"cannot specify both flags: --{old}=false and --feature-gates={gate}=true at the same time, "
+                                                              f"please just use --feature-gates={gate}=true"))
+        code, _, err = self.run_to_end("--experimental-enable-lease-checkpoint-persist")
+        self.assertEqual(self.verify_error(err), "enabling feature gate LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint")
+
+    def test_manifest_of_kubeadm(self):
+        """Both generations of its static pod, as far as they name no certificate."""
+        for more in (["--experimental-initial-corrupt-check=true", "--experimental-watch-progress-notify-interval=5s"],
+                     ["--feature-gates=InitialCorruptCheck=true", "--watch-progress-notify-interval=5s"]):
+            s = Server(flags=["--snapshot-count=10000", "--name=node", f"--listen-metrics-urls=http://127.0.0.1:{free_port()}", *more]).start()
+            self.addCleanup(s.close)
+            self.assertEqual(s.stop(), -signal.SIGTERM)
+            self.assertNotIn("Sanitizer", s.log_text())
 
     def test_initial_cluster(self):
         rows = [("other=http://localhost:2380", 'couldn\'t find local name "default" in the initial cluster configuration'),
@@ -172,6 +186,76 @@ class Flags(Case):
         code, _, err = self.run_to_end("--log-level=bad")
         self.assertEqual(code, 2)
         self.assertIn('unrecognized level: "bad"', err)
+
+
+ETCD = os.path.join(ROOT, "build", "release", "oracle", "etcd-go")
+NEVER = "--heartbeat-interval=0"  # ends every start, after most other checks
+
+
+@unittest.skipUnless(os.access(ETCD, os.X_OK), "no etcd 3.7 beside us")
+class AsEtcd(Case):
+    """The same command line, given to etcd 3.7: exit code, first line of standard error or the error of the log."""
+
+    def outcome(self, program, flags, environment):
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("ETCD")}
+        r = subprocess.run([program, *flags], capture_output=True, text=True, timeout=60, cwd=self.dir, env={**inherited, **environment})
+        self.assertNotIn("Sanitizer", r.stderr)
+        if r.returncode == 2:
+            return 2, r.stderr.split("\n")[0]
+        kinds = ("failed to verify flags", "conflicting environment variable")
+        lines = [json.loads(x) for x in r.stderr.splitlines() if x.startswith("{")]
+        said = [(x["level"], x["msg"], x.get("error")) for x in lines if x["msg"].startswith(kinds)]
+        return r.returncode, said or r.stderr.split("\n")[0]
+
+    def same(self, rows):
+        for row in rows:
+            flags, environment = row if isinstance(row, tuple) else (row, {})
+            with self.subTest(flags=flags, environment=environment):
+                self.assertEqual(self.outcome(PINTLE, flags, environment), self.outcome(ETCD, flags, environment))
+        self.assertEqual([x for x in os.listdir(self.dir) if x.endswith(".etcd")], [])
+
+    def test_syntax(self):
+        self.same([["--bogus"], ["---x"], ["--=x"], ["--name"], ["x"], ["--pre-vote", "true"], ["--pre-vote=2"], ["--heartbeat-interval=x"],
+                   ["--heartbeat-interval=99999999999999999999"], ["--max-concurrent-streams=4294967296"], ["--max-concurrent-streams=x"],
+                   ["--max-concurrent-streams="], ["--max-learners=x"], ["--compaction-batch-limit=1.5"], ["--grpc-keepalive-interval=1"],
+                   ["--initial-cluster-state=x"], ["--discovery-fallback=x"], ["--v2-deprecation=not-yet"], ["--v2-deprecation=gone,x"],
+                   ["--v2-deprecation=", NEVER], ["--feature-gates=Foo=true"], ["--feature-gates=AllAlpha"], ["--feature-gates=LeaseCheckpoint=x"],
+                   ["--feature-gates=LeaseCheckpoint = true , AllBeta=false", NEVER], ["--feature-gates=", NEVER],
+                   ["--listen-peer-urls=ftp://a"], ["--listen-metrics-urls=http://a"], ["--advertise-client-urls=http://a:1/"],
+                   ["--quota-backend-bytes=0x", NEVER], ["--quota-backend-bytes=0b101", NEVER], ["--quota-backend-bytes=1_000", NEVER],
+                   ["--backend-batch-limit=x"], ["--v=2", NEVER], ["--snapshot", NEVER], ["--enable-v2v3"], ["--cors=x"], ["--cors=*,http://a:1", NEVER]])
+
+    def test_rules(self):
+        self.same([["--log-format=x"], ["--log-format=", NEVER], ["--logger=capnslog"], ["--logger=x"], ["--log-outputs=default,stderr"],
+                   ["--log-outputs=systemd/journal,stderr"], ["--log-outputs=/nonexistent/x"], ["--log-level=bad"], ["--log-level=bad", "--log-format=x"],
+                   ["--enable-log-rotation"], ["--enable-log-rotation", "--log-outputs=a,b"],
+                   ["--enable-log-rotation", "--log-outputs=l", "--log-rotation-config-json="],
+                   ["--enable-log-rotation", "--log-outputs=l", '--log-rotation-config-json={"maxsize":"x"}'],
+                   ["--enable-log-rotation", "--log-outputs=l", '--log-rotation-config-json={"compress":1}'],
+                   ["--enable-log-rotation", "--log-outputs=l", '--log-rotation-config-json=[1]'],
+                   ["--enable-log-rotation", "--log-outputs=l", '--log-rotation-config-json={"maxsize":1.5}'],
+                   ["--listen-peer-urls=http://foo:1"], ["--listen-client-http-urls=http://foo:1"], ["--listen-metrics-urls=http://:1"],
+                   ["--initial-advertise-peer-urls=http://:1"], ["--advertise-client-urls=http://:1"],
+                   ["--listen-peer-urls=http://foo:1", NEVER], ["--advertise-client-urls=http://:1", NEVER],
+                   ["--discovery-token=x"], ["--discovery-endpoints=x"], ["--discovery-endpoints=,", "--discovery-token=x"],
+                   ["--discovery-endpoints=x", "--discovery-srv=y"], ["--initial-cluster=x", "--discovery-srv=y", NEVER],
+                   ["--initial-cluster=", "--discovery-token=y", NEVER], ["--discovery-fallback=proxy", NEVER], ["--discovery-srv=y", NEVER],
+                   [NEVER], ["--election-timeout=0"], ["--election-timeout=499"], ["--election-timeout=50001"],
+                   ["--listen-client-urls=http://127.0.0.1:1"], ["--listen-client-urls=http://127.0.0.1:1", NEVER],
+                   ["--auto-compaction-mode=x"], ["--auto-compaction-mode="], ["--auto-compaction-mode=x", NEVER],
+                   ["--enable-distributed-tracing", "--distributed-tracing-sampling-rate=-1"],
+                   ["--enable-distributed-tracing", "--distributed-tracing-sampling-rate=1000001"],
+                   ["--distributed-tracing-sampling-rate=-1", NEVER], ["--compact-hash-check-time=0"], ["--compact-hash-check-time=-1m"],
+                   ["--feature-gates=LeaseCheckpointPersist=true"], ["--feature-gates=AllAlpha=true,LeaseCheckpoint=false"],
+                   ["--feature-gates=LeaseCheckpoint=false", "--feature-gates=AllAlpha=true"],
+                   ["--tls-min-version=x"], ["--tls-max-version=x"], ["--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"],
+                   ["--tls-min-version=TLS1.3", "--cipher-suites=x"], ["--config-file=nonexistent"], ["--config-file=."]])
+
+    def test_environment(self):
+        self.same([([], {"ETCD_HEARTBEAT_INTERVAL": "x"}), (["--name=a"], {"ETCD_NAME": "a"}), ([NEVER], {"ETCD_NAME": "a", "ETCD_NONE": "x"}),
+                   ([NEVER], {"ETCD_PRE_VOTE": "maybe"}), ([NEVER], {"ETCD_FEATURE_GATES": "Foo=true"}), ([NEVER], {"ETCD_VERSION": "true"}),
+                   ([NEVER], {"ETCD_V2_DEPRECATION": "x"}), ([NEVER], {"ETCD_LISTEN_PEER_URLS": "x"}), ([], {"ETCD_CONFIG_FILE": "nonexistent"}),
+                   ([NEVER], {"ETCD_MAX_CONCURRENT_STREAMS": "-1"}), ([], {"ETCD_INITIAL_CLUSTER_STATE": "x"}), (["--name=a", NEVER], {"ETCD_NAME": ""})])
 
 
 class Environment(Case):
@@ -196,7 +280,7 @@ class Environment(Case):
     def test_bad(self):
         code, _, err = self.run_to_end(environment={"ETCD_HEARTBEAT_INTERVAL": "x"})
         self.assertEqual(code, 1)
-        self.assertEqual(self.error_of(err, "warn"), ("failed to verify flags", 'invalid value "x" for ETCD_HEARTBEAT_INTERVAL: parse error'))
+        self.assertEqual(self.verify_error(err), 'invalid value "x" for ETCD_HEARTBEAT_INTERVAL: parse error')
 
 
 class Directory(Case):

@@ -1,155 +1,26 @@
 /* config.c - see config.h. The table of flags is in flag_table.c. */
 #include "tools/pintle/config.h"
 
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "api/etcd/server.h"
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/slice.h"
+#include "tools/pintle/config_check.h"
+#include "tools/pintle/config_file.h"
+#include "tools/pintle/config_log.h"
 #include "tools/pintle/flag_table.h"
-#include "tools/pintle/tls.h"
+#include "tools/pintle/help.h"
+#include "tools/pintle/yaml.h"
 
-/* --- help and version --------------------------------------------------------------------------------------- */
-
-static void print_usage(void)
-{
-    (void)fputs("Usage:\n\n"
-                "  pintle [flags]\n    Start a server.\n\n"
-                "  pintle --version\n    Show the version.\n\n"
-                "  pintle -h | --help\n    Show this help.\n\n",
-                stderr);
-}
-
-static void print_flags(void)
-{
-    const char *section = "";
-    for (const struct flag *f = flag_table; f->name != NULL; f++) {
-        const char *next = flag_section(f);
-        if (next == NULL) {
-            continue; /* accepted for compatibility, not shown */
-        }
-        if (strcmp(section, next) != 0) {
-            section = next;
-            printf("%s\n", section);
-        }
-        printf("  --%s '%s'\n    %s\n", f->name, f->fallback, f->help);
-    }
-}
-
-static void print_version(void)
-{
-    printf("etcd Version: %s\nGit SHA: Not provided (pintle %s)\nGo Version: none (C)\nGo OS/Arch: linux/amd64\n", ETCD_VERSION, PINTLE_VERSION);
-}
-
-/* --- checks -------------------------------------------------------------------------------------------------- */
-
-static const char *host_of(const char *url, size_t *len)
-{
-    const char *host = strstr(url, "://") + 3;
-    const char *colon = strrchr(host, ':');
-    *len = colon == NULL ? strlen(host) : (size_t)(colon - host);
-    return host;
-}
-
-static bool is_unix(const char *url)
-{
-    return strncmp(url, "unix", 4) == 0;
-}
-
-/* A listener binds to an address, so its host must be one. */
-static enum err check_bind(char *const *urls, struct err_ctx *ec)
-{
-    for (; urls != NULL && *urls != NULL; urls++) {
-        if (is_unix(*urls)) {
-            continue;
-        }
-        size_t n = 0;
-        const char *host = host_of(*urls, &n);
-        bool ip = n > 0 && (host[0] == '[' || strspn(host, "0123456789.") >= n);
-        bool localhost = n == 9 && strncmp(host, "localhost", 9) == 0;
-        if (!ip && !localhost) {
-            return err_set(ec, ERR_INVALID, "expected IP in URL for binding (%s)", *urls);
-        }
-        if (strlen(host + n) > 6 || atoi(host + n + 1) > UINT16_MAX) {
-            return err_set(ec, ERR_INVALID, "listen tcp: address %s: invalid port", host + n + 1);
-        }
-    }
-    return OK;
-}
-
-static enum err check_advertised(const char *flag, const char *form, const struct flag_value *v, struct err_ctx *ec)
-{
-    for (char **u = v->urls; *u != NULL; u++) {
-        size_t n = 0;
-        if (!is_unix(*u) && (host_of(*u, &n), n == 0)) {
-            return err_set(ec, ERR_INVALID, "--%s \"%s\" must be %s (unexpected empty host (%s))", flag, v->text, form, *u);
-        }
-    }
-    return OK;
-}
-
-static enum err check_timing(uint64_t heartbeat, uint64_t election, struct err_ctx *ec)
-{
-    if (heartbeat == 0) {
-        return err_set(ec, ERR_INVALID, "--heartbeat-interval must be >0 (set to 0ms)");
-    }
-    if (election == 0) {
-        return err_set(ec, ERR_INVALID, "--election-timeout must be >0 (set to 0ms)");
-    }
-    if (election < 5 * heartbeat) {
-        return err_set(ec, ERR_INVALID, "--election-timeout[%lums] should be at least as 5 times as --heartbeat-interval[%lums]",
-                       (unsigned long)election, (unsigned long)heartbeat);
-    }
-    if (election > 50000) {
-        return err_set(ec, ERR_INVALID, "--election-timeout[%lums] is too long, and should be set less than 50000ms", (unsigned long)election);
-    }
-    return OK;
-}
-
-static enum err check(struct config *c, struct err_ctx *ec)
-{
-    struct flag_set *f = &c->flags;
-    enum err e = check_bind(flag_get(f, "listen-peer-urls")->urls, ec);
-    if (e == OK) {
-        e = check_bind(flag_get(f, "listen-client-urls")->urls, ec);
-    }
-    if (e == OK) {
-        e = check_bind(flag_get(f, "listen-client-http-urls")->urls, ec);
-    }
-    if (e == OK) {
-        e = check_bind(flag_get(f, "listen-metrics-urls")->urls, ec);
-    }
-    if (e == OK) {
-        e = check_advertised("initial-advertise-peer-urls", "\"host:port\"", flag_get(f, "initial-advertise-peer-urls"), ec);
-    }
-    if (e == OK) {
-        e = check_advertised("advertise-client-urls", "in the format \"host:port\", \"unix:/path/to/socket\" or \"unixs:/path/to/socket\"",
-                             flag_get(f, "advertise-client-urls"), ec);
-    }
-    if (e == OK) {
-        e = check_timing(flag_get(f, "heartbeat-interval")->u, flag_get(f, "election-timeout")->u, ec);
-    }
-    struct flag_value *listen = flag_get(f, "listen-client-urls");
-    struct flag_value *advertise = flag_get(f, "advertise-client-urls");
-    if (e == OK && (listen->given || listen->from_env) && !advertise->given && !advertise->from_env) {
-        e = err_set(ec, ERR_INVALID, "--advertise-client-urls is required when --listen-client-urls is set explicitly");
-    }
-    if (e == OK) {
-        e = tls_flags_check(f, ec);
-    }
-    return e;
-}
-
-/* Of a flag that had another name before etcd 3.6: whichever was set. */
-static const struct flag_value *new_or_old(struct flag_set *f, const char *name, const char *old)
-{
-    const struct flag_value *v = flag_get(f, old);
-    return v->given || v->from_env ? v : flag_get(f, name);
-}
+#define RAFT_TIMEOUT_MIN_NS INT64_C(5000000000)
+#define READ_BYTES 65536u
 
 /* --- filling ------------------------------------------------------------------------------------------------------ */
 
@@ -222,11 +93,11 @@ static void fill(struct config *c)
     c->keepalive_min_ms = duration_ms(f, "grpc-keepalive-min-time", 300000);
     c->keepalive_interval_ms = duration_ms(f, "grpc-keepalive-interval", 0);
     c->keepalive_timeout_ms = duration_ms(f, "grpc-keepalive-timeout", 20000);
-    uint64_t batch = flag_get(f, "compaction-batch-limit")->u;
-    c->compaction_batch_limit = batch == 0 ? 1000 : bounded(batch, 1000000);
-    uint64_t catch_up = new_or_old(f, "snapshot-catchup-entries", "experimental-snapshot-catchup-entries")->u;
+    int64_t batch = flag_get(f, "compaction-batch-limit")->i;
+    c->compaction_batch_limit = batch <= 0 ? 1000 : bounded((uint64_t)batch, 1000000);
+    uint64_t catch_up = flag_get(f, "snapshot-catchup-entries")->u;
     c->catch_up_entries = catch_up == 0 ? 5000 : catch_up;
-    int64_t learners = new_or_old(f, "max-learners", "experimental-max-learners")->i;
+    int64_t learners = flag_get(f, "max-learners")->i;
     c->max_learners = bounded((uint64_t)learners, UINT32_MAX); /* checked: positive */
     c->existing_cluster = strcmp(flag_get(f, "initial-cluster-state")->text, "existing") == 0;
     c->force_new_cluster = flag_get(f, "force-new-cluster")->b;
@@ -252,64 +123,121 @@ static void on_variable(void *arg, const char *entry, bool known)
     }
 }
 
-/* Flags under the names that they had before etcd 3.6, and what cannot be honoured. */
-static enum err check_cluster_flags(struct config *c, struct err_ctx *ec)
+static void on_old_name(void *arg, const char *old, const char *instead)
 {
-    static const char *const pairs[][2] = {{"experimental-max-learners", "max-learners"},
-                                           {"experimental-snapshot-catchup-entries", "snapshot-catchup-entries"}};
-    for (size_t i = 0; i < ARRAY_LEN(pairs); i++) {
-        const struct flag_value *old = flag_get(&c->flags, pairs[i][0]);
-        const struct flag_value *now = flag_get(&c->flags, pairs[i][1]);
-        if (!old->given && !old->from_env) {
-            continue;
-        }
-        if (now->given || now->from_env) {
-            return err_set(ec, ERR_INVALID, "cannot set --%s and --%s at the same time, please use --%s only", pairs[i][0], pairs[i][1],
-                           pairs[i][1]);
-        }
-        log_warn(c->log, "flag has a new name", F_STR("flag", pairs[i][0]), F_STR("new-name", pairs[i][1]));
-    }
-    if (new_or_old(&c->flags, "max-learners", "experimental-max-learners")->i < 1) {
-        return err_set(ec, ERR_UNSUPPORTED, "--max-learners below 1 is not supported by this version");
-    }
-    return OK;
+    struct config *c = arg;
+    char *text = xasprintf("--%s is a flag of etcd 3.4 to 3.6, which 3.7 has no more. Use '%s' instead.", old, instead);
+    log_msg(c->log, LOG_WARN, text);
+    free(text);
 }
 
-/* There are no snapshot files whose number could matter: the store itself is committed all the time, and the log kept back to it. */
-static void explain_snapshot_count(struct config *c)
+/* What etcd says of flags that it will not have for long. */
+static void warn_deprecated(struct config *c)
 {
-    const struct flag_value *v = flag_get(&c->flags, "snapshot-count");
-    if ((v->given || v->from_env) && v->u != 0) {
-        log_info(c->log, "snapshot-count is not needed: every commit of the store is a snapshot, and snapshot-catchup-entries says what is kept "
-                         "for slow followers",
-                 F_UINT("snapshot-count", v->u));
+    if (flag_is_set(&c->flags, "max-snapshots")) {
+        log_msg(c->log, LOG_WARN, "--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8.");
+    }
+    if (flag_is_set(&c->flags, "v2-deprecation")) {
+        log_msg(c->log, LOG_WARN, "--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, ignoring user input.");
     }
 }
 
-/* What this version does not do is said aloud, and refused where ignoring it would leave the user less safe than they think. */
-static enum err check_support(struct config *c, struct err_ctx *ec)
+/* Links to other members wait five seconds at least. */
+static void raise_timeout(struct config *c, const char *flag)
 {
-    for (size_t i = 0; i < c->flags.n; i++) {
-        const struct flag *f = &c->flags.flags[i];
-        const struct flag_value *v = &c->flags.values[i];
-        if (f->support == FLAG_WORKS || (!v->given && !v->from_env) || strcmp(v->text, f->fallback) == 0) {
-            continue;
-        }
-        if (f->support == FLAG_REFUSED) {
-            return err_set(ec, ERR_UNSUPPORTED, "--%s is not supported by this version", f->name);
-        }
-        log_warn(c->log, "flag is accepted and has no effect in this version", F_STR("flag", f->name), F_STR("value", v->text));
+    if (flag_get(&c->flags, flag)->i < RAFT_TIMEOUT_MIN_NS) {
+        char *text = xasprintf("%s increased to minimum value: 5s", flag);
+        log_msg(c->log, LOG_INFO, text);
+        free(text);
     }
-    explain_snapshot_count(c);
-    return check_cluster_flags(c, ec);
+}
+
+/* --- where the flags come from --------------------------------------------------------------------------------------- */
+
+static enum err read_file(struct config *c, const char *path, bool *is_url, struct err_ctx *ec)
+{
+    struct bytes text = {0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : 1;
+    while (n > 0 && text.len <= DOC_BYTES_MAX) {
+        n = read(fd, bytes_reserve(&text, READ_BYTES), READ_BYTES);
+        text.len += n > 0 ? (size_t)n : 0;
+    }
+    enum err e = OK;
+    if (n < 0) {
+        char why[128];
+        (void)snprintf(why, sizeof(why), "%s", strerror(errno));
+        why[0] = (char)tolower((unsigned char)why[0]);
+        e = err_set(ec, ERR_INVALID, "%s %s: %s", fd < 0 ? "open" : "read", path, why);
+    } else {
+        e = config_file_apply(&c->flags, bytes_slice(&text), is_url, ec);
+    }
+    if (fd >= 0) {
+        (void)close(fd);
+    }
+    bytes_deinit(&text);
+    return e;
+}
+
+/* All of the configuration is in a file: what command line and environment say does not count. */
+static enum err from_file(struct config *c, const char *path, bool *is_url, struct err_ctx *ec)
+{
+    char *copy = xstrdup(path);
+    flag_set_deinit(&c->flags);
+    flag_set_init(&c->flags, flag_table);
+    enum err e = read_file(c, copy, is_url, ec);
+    if (e == OK) {
+        e = flag_set_modernize(&c->flags, on_old_name, c, ec);
+    }
+    c->file = copy;
+    return e;
+}
+
+static enum err from_flags(struct config *c, char **environ_list, struct err_ctx *ec)
+{
+    warn_deprecated(c);
+    enum err e = flag_set_environment(&c->flags, environ_list, on_variable, c, ec);
+    if (e == OK) {
+        e = flag_set_modernize(&c->flags, on_old_name, c, ec);
+    }
+    if (e == OK) {
+        raise_timeout(c, "raft-read-timeout");
+        raise_timeout(c, "raft-write-timeout");
+    }
+    if (e == OK && strcmp(flag_get(&c->flags, "discovery-fallback")->text, "proxy") == 0) {
+        e = err_set(ec, ERR_INVALID, "v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"");
+    }
+    return e;
+}
+
+static const char *file_of(struct config *c, char **environ_list)
+{
+    const char *path = flag_get(&c->flags, "config-file")->text;
+    for (char **p = environ_list; path[0] == '\0' && *p != NULL; p++) {
+        path = strncmp(*p, "ETCD_CONFIG_FILE=", 17) == 0 ? *p + 17 : path;
+    }
+    return path;
+}
+
+/* The logger of the flags takes the place of that of the start. */
+static enum err open_log(struct config *c, struct err_ctx *ec)
+{
+    struct logger *log = NULL;
+    enum err e = config_log_open(&c->flags, &log, ec);
+    if (e == OK) {
+        log_destroy(&c->log);
+        c->log = log;
+    }
+    return e;
 }
 
 static int load(struct config *c, char **environ_list)
 {
     struct err_ctx ec = {{0}};
-    enum log_level level = LOG_INFO;
+    bool is_url = false;
     c->log = log_create(STDERR_FILENO, LOG_INFO, LOG_JSON, clock_real());
-    enum err e = flag_set_environment(&c->flags, environ_list, on_variable, c, &ec);
+    const char *path = file_of(c, environ_list);
+    enum err e = path[0] != '\0' ? from_file(c, path, &is_url, &ec) : from_flags(c, environ_list, &ec);
     if (e == ERR_EXISTS) {
         log_fatal(c->log,
                   "conflicting environment variable is shadowed by corresponding command-line flag (either unset environment variable or "
@@ -317,19 +245,26 @@ static int load(struct config *c, char **environ_list)
                   F_STR("environment-variable", ec.text));
         return 1;
     }
-    if (e == OK && log_level_parse(flag_get(&c->flags, "log-level")->text, &level) != OK) {
-        (void)fprintf(stderr, "panic: unrecognized level: \"%s\"\n", flag_get(&c->flags, "log-level")->text);
-        return 2;
+    if (is_url) {
+        (void)fprintf(stderr, "%s\n", ec.text);
+        return 1;
     }
     if (e == OK) {
-        log_destroy(&c->log);
-        bool console = strcmp(flag_get(&c->flags, "log-format")->text, "console") == 0;
-        int fd = strcmp(flag_get(&c->flags, "log-outputs")->text, "stdout") == 0 ? STDOUT_FILENO : STDERR_FILENO;
-        c->log = log_create(fd, level, console ? LOG_CONSOLE : LOG_JSON, clock_real());
-        e = check(c, &ec);
+        e = open_log(c, &ec);
+        if (e == ERR_UNSUPPORTED) {
+            (void)fprintf(stderr, "panic: %s\n", ec.text);
+            return 2;
+        }
     }
     if (e == OK) {
-        e = check_support(c, &ec);
+        e = config_check(c, &ec);
+    }
+    if (e == OK && c->file != NULL) {
+        log_info(c->log, "loaded server configuration, other configuration command line flags and environment variables will be ignored if provided",
+                 F_STR("path", c->file));
+    }
+    if (e == OK) {
+        e = config_check_support(c, &ec);
     }
     if (e != OK) {
         log_warn(c->log, "failed to verify flags", F_STR("error", ec.text));
@@ -349,20 +284,23 @@ int config_load(struct config *c, int argc, char **argv, char **environ_list)
     case FLAGS_OK:
         break;
     case FLAGS_HELP:
-        print_usage();
-        print_flags();
+        help_usage();
+        help_flags();
         return 0;
     case FLAGS_ERROR:
         (void)fprintf(stderr, "%s\n", ec.text);
-        print_usage();
+        help_usage();
         return 2;
     }
     if (rest != NULL) {
-        (void)fprintf(stderr, "\"%s\" is not a valid flag\n", rest);
+        char *text = xasprintf("\"%s\" is not a valid flag", rest);
+        c->log = log_create(STDERR_FILENO, LOG_INFO, LOG_JSON, clock_real());
+        log_warn(c->log, "failed to verify flags", F_STR("error", text));
+        free(text);
         return 1;
     }
     if (flag_get(&c->flags, "version")->b) {
-        print_version();
+        help_version();
         return 0;
     }
     return load(c, environ_list);
@@ -370,6 +308,7 @@ int config_load(struct config *c, int argc, char **argv, char **environ_list)
 
 void config_deinit(struct config *c)
 {
+    free(c->file);
     free(c->data_dir);
     free(c->wal_dir);
     free(c->snap_dir);

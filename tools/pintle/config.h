@@ -13,6 +13,7 @@
 
 struct config {
     struct flag_set flags;
+    char *file;         /* owned; all of it comes from there; NULL: from flags and environment */
     struct logger *log; /* owned */
     const char *name;
     char *data_dir; /* owned */

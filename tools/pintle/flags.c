@@ -13,7 +13,7 @@
 
 /* --- values ------------------------------------------------------------------------------------------------- */
 
-static bool parse_bool(const char *text, bool *out)
+bool flag_bool_parse(const char *text, bool *out)
 {
     static const char *const yes[] = {"1", "t", "T", "TRUE", "true", "True"};
     static const char *const no[] = {"0", "f", "F", "FALSE", "false", "False"};
@@ -107,10 +107,10 @@ enum err url_check(const char *url, struct err_ctx *ec)
     return OK;
 }
 
-/* One element of a list of this type. */
-static enum err check_element(enum flag_type type, const char *element, struct err_ctx *ec)
+/* One element of the list `text` of this type. */
+static enum err check_element(enum flag_type type, const char *text, const char *element, struct err_ctx *ec)
 {
-    bool any = type == FLAG_NAMES || (type == FLAG_ORIGINS && strcmp(element, "*") == 0);
+    bool any = type == FLAG_NAMES || (type == FLAG_ORIGINS && strcmp(text, "*") == 0);
     return any ? OK : url_check(element, ec);
 }
 
@@ -134,7 +134,7 @@ static enum err parse_list(enum flag_type type, const char *text, char ***out, s
             flen--;
         }
         urls[n++] = xstrndup(from, flen);
-        enum err e = check_element(type, urls[n - 1], ec);
+        enum err e = check_element(type, text, urls[n - 1], ec);
         if (e != OK) {
             free_urls(&urls);
             return e;
@@ -158,9 +158,20 @@ static enum err parse_list(enum flag_type type, const char *text, char ***out, s
     return OK;
 }
 
-static bool is_choice(const char *choices, const char *text)
+/* What strconv.ParseUint says of 32 bits, whose flag has no other words around it. */
+static bool parse_uint32(const char *text, uint64_t *out, struct err_ctx *ec)
 {
-    size_t len = strlen(text);
+    const char *why = parse_number(text, false, out);
+    bool fits = why == NULL && *out <= UINT32_MAX;
+    if (!fits) {
+        bool range = why == NULL || strcmp(why, "parse error") != 0;
+        (void)err_set(ec, ERR_INVALID, "strconv.ParseUint: parsing \"%s\": %s", text, range ? "value out of range" : "invalid syntax");
+    }
+    return fits;
+}
+
+static bool is_choice(const char *choices, const char *text, size_t len)
+{
     for (const char *p = choices;; p++) {
         size_t n = strcspn(p, ",");
         if (n == len && strncmp(p, text, n) == 0) {
@@ -182,7 +193,7 @@ static bool set_value(const struct flag *f, struct flag_value *v, const char *te
         break;
     case FLAG_BOOL:
     case FLAG_IGNORED:
-        if (!parse_bool(text, &v->b) && f->type == FLAG_BOOL) {
+        if (!flag_bool_parse(text, &v->b) && f->type == FLAG_BOOL) {
             return false;
         }
         break;
@@ -198,6 +209,13 @@ static bool set_value(const struct flag *f, struct flag_value *v, const char *te
         v->i = (int64_t)n;
         break;
     }
+    case FLAG_UINT32:
+        if (!parse_uint32(text, &v->u, ec)) {
+            *reason = ec->text;
+            return false;
+        }
+        v->i = (int64_t)v->u;
+        break;
     case FLAG_DURATION:
         if (go_duration_parse(text, &v->i) != OK) {
             return false;
@@ -220,8 +238,28 @@ static bool set_value(const struct flag *f, struct flag_value *v, const char *te
         }
         break;
     case FLAG_ENUM:
-        if (!is_choice(f->choices, text)) {
+        if (!is_choice(f->choices, text, strlen(text))) {
             *reason = "invalid value";
+            return false;
+        }
+        break;
+    case FLAG_ENUMS:
+        for (const char *p = text;;) {
+            size_t len = strcspn(p, ",");
+            if (!is_choice(f->choices, p, len)) {
+                (void)err_set(ec, ERR_INVALID, "invalid value \"%.*s\"", (int)len, p);
+                *reason = ec->text;
+                return false;
+            }
+            if (p[len] == '\0') {
+                break;
+            }
+            p += len + 1;
+        }
+        break;
+    case FLAG_GATES:
+        if (flag_gates_parse(v, text, ec) != OK) {
+            *reason = ec->text;
             return false;
         }
         break;
@@ -240,11 +278,16 @@ void flag_set_init(struct flag_set *s, const struct flag *flags)
         s->n++;
     }
     s->values = xcalloc(s->n, sizeof(*s->values));
+    s->texts = NULL;
+    s->n_texts = 0;
     for (size_t i = 0; i < s->n; i++) {
         struct err_ctx ec;
         const char *reason;
         s->values[i].text = "";
-        if (flags[i].type != FLAG_IGNORED && !(flags[i].type == FLAG_ENUM && flags[i].fallback[0] == '\0')) {
+        if (flags[i].type == FLAG_GATES) {
+            flag_gates_reset(&s->values[i]);
+        }
+        if (flags[i].type != FLAG_IGNORED && flags[i].type != FLAG_ENUMS && !(flags[i].type == FLAG_ENUM && flags[i].fallback[0] == '\0')) {
             ASSERT(set_value(&flags[i], &s->values[i], flags[i].fallback, &reason, &ec));
         }
     }
@@ -255,8 +298,14 @@ void flag_set_deinit(struct flag_set *s)
     for (size_t i = 0; i < s->n; i++) {
         free_urls(&s->values[i].urls);
     }
+    for (size_t i = 0; i < s->n_texts; i++) {
+        free(s->texts[i]);
+    }
+    free(s->texts);
     free(s->values);
     s->values = NULL;
+    s->texts = NULL;
+    s->n_texts = 0;
 }
 
 static size_t find(const struct flag_set *s, const char *name, size_t len)
@@ -274,6 +323,41 @@ struct flag_value *flag_get(struct flag_set *s, const char *name)
     size_t i = find(s, name, strlen(name));
     ASSERT(i < s->n);
     return &s->values[i];
+}
+
+bool flag_is_set(struct flag_set *s, const char *name)
+{
+    const struct flag_value *v = flag_get(s, name);
+    return v->given || v->from_env;
+}
+
+static void keep_text(struct flag_set *s, struct flag_value *v, char *text)
+{
+    s->texts = xrealloc(s->texts, (s->n_texts + 1) * sizeof(*s->texts));
+    s->texts[s->n_texts++] = text;
+    v->text = text;
+    v->given = true;
+}
+
+void flag_set_unchecked(struct flag_set *s, const char *name, const char *text)
+{
+    keep_text(s, flag_get(s, name), xstrdup(text));
+}
+
+enum err flag_set_assign(struct flag_set *s, const char *name, const char *text, struct err_ctx *ec)
+{
+    size_t i = find(s, name, strlen(name));
+    ASSERT(i < s->n);
+    struct err_ctx inner = {{0}};
+    const char *reason = NULL;
+    char *copy = xstrdup(text);
+    if (!set_value(&s->flags[i], &s->values[i], copy, &reason, &inner)) {
+        enum err e = err_set(ec, ERR_INVALID, "%s", reason);
+        free(copy);
+        return e;
+    }
+    keep_text(s, &s->values[i], copy);
+    return OK;
 }
 
 enum flag_outcome flag_set_parse(struct flag_set *s, int argc, char **argv, const char **rest, struct err_ctx *ec)
@@ -358,11 +442,11 @@ enum err flag_set_environment(struct flag_set *s, char **environ_list, void (*ea
             each(arg, *p, false); /* a flag of the command line alone */
             continue;
         }
-        if (text[0] == '\0') {
-            continue;
-        }
         if (s->values[k].given) {
             return err_set(ec, ERR_EXISTS, "%.*s", (int)len, *p);
+        }
+        if (text[0] == '\0') {
+            continue;
         }
         struct err_ctx inner = {{0}};
         const char *reason = NULL;
