@@ -111,7 +111,7 @@ const struct flag flag_table[] = {
     {"compaction-sleep-interval", FLAG_DURATION, "0s", FLAG_ACCEPTED, NULL, "Pause between those steps (0: 10ms)."},
     {"watch-progress-notify-interval", FLAG_DURATION, "0s", FLAG_WORKS, NULL, "Interval of progress notifications (0: 10m)."},
     {"warning-apply-duration", FLAG_DURATION, "100ms", FLAG_WORKS, NULL, "Warn when applying takes longer."},
-    {"bootstrap-defrag-threshold-megabytes", FLAG_UINT, "0", FLAG_ACCEPTED, NULL, "Defragment at start when this much is free."},
+    {"bootstrap-defrag-threshold-megabytes", FLAG_UINT, "0", FLAG_WORKS, NULL, "Defragment at start when this much is free."},
     {"max-learners", FLAG_INT, "1", FLAG_WORKS, NULL, "Most learners."},
     {"downgrade-check-time", FLAG_DURATION, "5s", FLAG_ACCEPTED, NULL, "Interval of looking at downgrades."},
     {"version", FLAG_BOOL, "false", FLAG_WORKS, NULL, "Show the version."},

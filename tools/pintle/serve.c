@@ -293,6 +293,29 @@ static struct member_config member_config_of(struct server *s, struct backend *b
     };
 }
 
+/* --bootstrap-defrag-threshold-megabytes: the file is rewritten when that would give so much back. 0: never. */
+static void defragment_at_start(struct server *s, struct backend *b)
+{
+    uint64_t threshold = flag_get(&s->config.flags, "bootstrap-defrag-threshold-megabytes")->u;
+    if (threshold == 0) {
+        return;
+    }
+    struct err_ctx ec = {{0}};
+    struct backend_stats st = b->ops->stats(b);
+    int64_t free_bytes = st.file_bytes - st.in_use_bytes;
+    threshold = threshold > INT64_MAX >> 20 ? INT64_MAX : threshold << 20;
+    if (free_bytes < (int64_t)threshold) {
+        log_info(s->config.log, "Skipping defragmentation", F_INT("current-db-size-bytes", st.file_bytes),
+                 F_INT("current-db-size-in-use-bytes", st.in_use_bytes), F_UINT("bootstrap-defrag-threshold-bytes", threshold));
+        return;
+    }
+    enum err e = b->ops->defrag(b, &ec);
+    if (e != OK) {
+        server_die(s, e, ec.text);
+    }
+    log_info(s->config.log, "defragmented at start", F_INT("freeable-bytes", free_bytes), F_UINT("bootstrap-defrag-threshold-bytes", threshold));
+}
+
 void server_open_member(struct server *s)
 {
     struct err_ctx ec = {{0}};
@@ -304,6 +327,7 @@ void server_open_member(struct server *s)
         server_die(s, e, ec.text);
     }
     log_info(c->log, "opened backend db", F_STR("path", c->snap_dir));
+    defragment_at_start(s, backend);
     struct member_config mc = member_config_of(s, backend);
     e = member_open(&mc, &s->member, &ec);
     if (e != OK) {
