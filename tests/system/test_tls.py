@@ -314,7 +314,9 @@ class Misbehaviour(Case):
         def connect(n):
             out = []
             for _ in range(n):
-                c = context.wrap_socket(socket.create_connection(("127.0.0.1", s.port), timeout=60), server_hostname="localhost")
+                raw = socket.create_connection(("127.0.0.1", s.port), timeout=60)
+                raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                c = context.wrap_socket(raw, server_hostname="localhost")
                 c.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
                 self.assertIn(b"200 OK", c.recv(4096))
                 out.append(c)
