@@ -3,8 +3,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
+import time
 import unittest
 
 from harness import PINTLE, ROOT, Server, etcdctl, free_port
@@ -147,6 +149,168 @@ class AsEtcd(Case):
                 r = self.run_to_end(program, "--config-file", path)
                 outcomes.append((r.returncode, json.loads(r.stderr.splitlines()[-1])["error"]))
             self.assertEqual(outcomes[0], outcomes[1])
+
+
+class Logs(Case):
+    def serve(self, *flags):
+        s = Server(flags=["--name=n", *flags])
+        s.log_path = os.path.join(self.dir, "usual")
+        self.addCleanup(s.close)
+        s.log = open(s.log_path, "ab")
+        s.process = subprocess.Popen(s.command(), stderr=s.log, stdout=s.log)
+        return s
+
+    def wait_for(self, s, path, text):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and s.process.poll() is None:
+            if os.path.exists(path) and text in open(path, encoding="utf-8").read():
+                return
+            time.sleep(0.01)
+        self.fail(s.log_text())
+
+    def test_several(self):
+        """Two files and standard output get the same lines, in the format that was asked for."""
+        a, b = (os.path.join(self.dir, x) for x in ("a.log", "b.log"))
+        s = self.serve(f"--log-outputs={a},{b},stdout", "--log-format=console", "--log-level=WARN")
+        self.wait_for(s, a, "single port")
+        self.assertEqual(etcd_ready(s), True)
+        self.assertEqual(s.stop(), -signal.SIGTERM)
+        texts = [open(x, encoding="utf-8").read() for x in (a, b)]
+        self.assertEqual(texts[0], texts[1])
+        self.assertIn(texts[0], s.log_text())
+        self.assertTrue(all(x.split("\t")[1] in ("warn", "error") for x in texts[0].splitlines()), texts[0])
+        self.assertEqual(os.stat(a).st_mode & 0o777, 0o600)
+
+    def test_nowhere(self):
+        s = self.serve(f"--log-outputs=/dev/null,{self.dir}/x")
+        self.assertEqual(etcd_ready(s), True)
+        self.assertEqual(s.stop(), -signal.SIGTERM)
+        self.assertEqual((open(os.path.join(self.dir, "x"), encoding="utf-8").read(), s.log_text().count("etcd server")), ("", 0))
+
+    def test_by_file(self):
+        path = os.path.join(self.dir, "rotating.log")
+        s = self.serve(f"--log-outputs={path}", "--enable-log-rotation", '--log-rotation-config-json={"maxsize": 1, "compress": true}')
+        self.wait_for(s, path, "ready to serve client requests")
+        self.assertEqual(s.stop(), -signal.SIGTERM)
+        self.assertIn("rotated log files are not compressed", open(path, encoding="utf-8").read())
+
+
+def etcd_ready(s):
+    """A write goes through, within a minute."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and s.process.poll() is None:
+        if etcdctl(s, "put", "k", "v").code == 0:
+            return True
+    return False
+
+
+class Gateway(Case):
+    def start(self, *flags):
+        log = open(os.path.join(self.dir, "gateway"), "wb")
+        self.addCleanup(log.close)
+        p = subprocess.Popen([PINTLE, "gateway", "start", *flags], stderr=log, stdout=log)
+        self.addCleanup(p.wait)
+        self.addCleanup(p.kill)
+        self.wait_for("ready to proxy client requests")
+        return p
+
+    def lines(self):
+        with open(os.path.join(self.dir, "gateway"), encoding="utf-8") as f:
+            return f.read()
+
+    def wait_for(self, text):
+        deadline = time.monotonic() + 60
+        while text not in self.lines():
+            self.assertLess(time.monotonic(), deadline, self.lines())
+            time.sleep(0.01)
+
+    def test_forwards(self):
+        """Through a server that is not there to one that is; large values both ways; the absent one is tried again once it is there."""
+        absent = free_port()
+        listen = f"127.0.0.1:{free_port()}"
+        s = Server().start()
+        self.addCleanup(s.close)
+        self.start("--listen-addr", listen, f"--endpoints=127.0.0.1:{absent},{s.endpoint}", "--retry-delay=100ms")
+        through = Server()
+        through.endpoint = listen
+        self.addCleanup(through.close)
+        value = "v" * 100000
+        for _ in range(3):
+            self.assertEqual(etcdctl(through, "put", "k", value).code, 0)
+            self.assertEqual(etcdctl(through, "get", "k").out, f"k\n{value}\n")
+        self.assertIn('"msg":"deactivated endpoint","address":"127.0.0.1:%d","interval":"100ms","error":"dial tcp 127.0.0.1:%d: connect: connection refused"'
+                      % (absent, absent), self.lines())
+        self.wait_for("failed to activate endpoint (stay inactive for another interval)")
+        with socket.socket() as late:
+            late.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            late.bind(("127.0.0.1", absent))
+            late.listen()
+            self.wait_for('"msg":"activated"')
+        self.assertNotIn("Sanitizer", self.lines())
+
+    def test_nobody(self):
+        """A client whom nobody can serve is let go; one that leaves, and a server that leaves, end the pair."""
+        listen = free_port()
+        with socket.socket() as server:
+            server.bind(("127.0.0.1", 0))
+            self.start(f"--listen-addr=127.0.0.1:{listen}", f"--endpoints=127.0.0.1:{server.getsockname()[1]}")
+            with socket.create_connection(("127.0.0.1", listen), timeout=30) as c:
+                self.assertEqual(c.recv(1), b"")
+        self.assertIn('"interval":"1m0s"', self.lines())
+        self.assertNotIn("Sanitizer", self.lines())
+
+    def test_ends(self):
+        listen = free_port()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(30)
+            p = self.start(f"--listen-addr=127.0.0.1:{listen}", f"--endpoints=127.0.0.1:{server.getsockname()[1]}")
+            for first in ("client", "server"):
+                c = socket.create_connection(("127.0.0.1", listen), timeout=30)
+                peer, _ = server.accept()
+                peer.settimeout(30)
+                c.sendall(b"ping")
+                self.assertEqual(peer.recv(4), b"ping")
+                (c if first == "client" else peer).close()
+                self.assertEqual((peer if first == "client" else c).recv(1), b"")
+                c.close()
+                peer.close()
+            p.send_signal(signal.SIGTERM)
+            self.assertEqual(p.wait(timeout=30), -signal.SIGTERM)
+
+    def test_slow_reader(self):
+        """Who does not read holds the other side back rather than filling memory."""
+        listen = free_port()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            server.settimeout(30)
+            p = self.start(f"--listen-addr=127.0.0.1:{listen}", f"--endpoints=127.0.0.1:{server.getsockname()[1]}")
+            c = socket.create_connection(("127.0.0.1", listen), timeout=30)
+            self.addCleanup(c.close)
+            peer, _ = server.accept()
+            self.addCleanup(peer.close)
+            peer.settimeout(2)
+            sent = 0
+            with self.assertRaises(TimeoutError):
+                while sent < 1 << 30:
+                    sent += peer.send(bytes(1 << 16))
+            self.assertLess(sent, 64 << 20)
+            got = 0
+            while got < sent:
+                got += len(c.recv(1 << 20))
+            self.assertIsNone(p.poll())
+
+    @unittest.skipUnless(os.access(ETCD, os.X_OK), "no etcd 3.7 beside us")
+    def test_refused_as_by_etcd(self):
+        for flags in (["--endpoints=x"], ["--endpoints=127.0.0.1:23790"], ["--endpoints=http://localhost:23790"], ["--bogus"], ["--retry-delay=x"],
+                      ["-endpoints=x"], ["--listen-addr=x"], ["--endpoints"], ["--endpoints=nosuch.invalid:1"]):
+            with self.subTest(flags):
+                ours, theirs = (self.run_to_end(x, "gateway", "start", *flags) for x in (PINTLE, ETCD))
+                plain = [[x for x in r.stderr.splitlines() if x.startswith("Error: ")] for r in (ours, theirs)]
+                self.assertEqual((ours.returncode, ours.stdout.strip(), plain[0]), (theirs.returncode, theirs.stdout.strip(), plain[1]))
+
+    def test_proxy_is_refused(self):
+        r = self.run_to_end(PINTLE, "grpc-proxy", "start")
+        self.assertEqual((r.returncode, r.stdout), (1, ""))
+        self.assertIn("not supported by this version", r.stderr)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@
 #include "tools/pintle/config_file.h"
 #include "tools/pintle/config_log.h"
 #include "tools/pintle/flag_table.h"
+#include "tools/pintle/gateway_tcp.h"
 #include "tools/pintle/help.h"
 #include "tools/pintle/yaml.h"
 
@@ -279,6 +280,13 @@ int config_load(struct config *c, int argc, char **argv, char **environ_list)
     struct err_ctx ec = {{0}};
     const char *rest = NULL;
     memset(c, 0, sizeof(*c));
+    if (argc > 1 && strcmp(argv[1], "gateway") == 0) {
+        return gateway_main(argc, argv);
+    }
+    if (argc > 1 && strcmp(argv[1], "grpc-proxy") == 0) {
+        (void)fputs("grpc-proxy is not supported by this version; `pintle gateway start` forwards connections without looking into them\n", stderr);
+        return 1;
+    }
     flag_set_init(&c->flags, flag_table);
     switch (flag_set_parse(&c->flags, argc, argv, &rest, &ec)) {
     case FLAGS_OK:
