@@ -106,6 +106,7 @@ void duties_turn(struct member *m)
     }
     gauge_set(m->proposals_pending, (double)m->n_waiters);
     duties_auto_compact(m);
+    duties_note_version(m);
     if (atomic_load_explicit(&m->leader, memory_order_relaxed) == 0) {
         return;
     }

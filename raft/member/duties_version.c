@@ -222,6 +222,37 @@ void duties_versions(struct member *m, const char *lowest, bool all)
     }
 }
 
+/* etcd's words to whoever waits for them in the log. */
+void duties_note_version(struct member *m)
+{
+    char now[16];
+    if (m->now_ms < m->version_look_ms) {
+        return;
+    }
+    m->version_look_ms = m->now_ms + MEMBER_VERSION_LOOK_MS;
+    engine_cluster_version(m->engine, now);
+    if (strcmp(now, m->version_seen) == 0) {
+        return;
+    }
+    struct version before;
+    struct version after;
+    bool first = !version_parse(m->version_seen, &before);
+    bool lower = version_parse(now, &after) && !first && version_cmp(after, before) < 0;
+    if (first) {
+        log_info(m->cfg.log, "set initial cluster version", F_HEX("cluster-id", m->cfg.cluster_id), F_HEX("local-member-id", m->cfg.member_id),
+                 F_STR("cluster-version", now));
+    } else {
+        log_info(m->cfg.log, "updated cluster version", F_HEX("cluster-id", m->cfg.cluster_id), F_HEX("local-member-id", m->cfg.member_id),
+                 F_STR("from", m->version_seen), F_STR("to", now));
+        log_info(m->cfg.log, "cluster version is updated", F_STR("cluster-version", now));
+    }
+    log_info(m->cfg.log, "enabled capabilities for version", F_STR("cluster-version", now));
+    if (lower) { /* the store has nothing to be changed for it: databases are written for whoever asks for one */
+        log_info(m->cfg.log, "The server is ready to downgrade", F_STR("target-version", now), F_STR("server-version", m->cfg.version));
+    }
+    memcpy(m->version_seen, now, sizeof(now));
+}
+
 void duties_mind_versions(struct member *m)
 {
     if (m->now_ms < m->version_at_ms || m->version_proposed || m->versions_asked) {

@@ -166,6 +166,8 @@ struct member {
     bool version_proposed;
     bool versions_asked;
     uint64_t version_at_ms;
+    uint64_t version_look_ms;
+    char version_seen[16]; /* the cluster's, as the log was told last */
     bool alarm_proposed;
     struct auto_compact auto_compact; /* begins with the first turn */
     int64_t auto_compact_target;      /* of the proposal under way */
@@ -276,6 +278,7 @@ bool duties_may_publish(struct member *m);
 void duties_publish(struct member *m);
 void duties_versions(struct member *m, const char *lowest, bool all);
 void duties_mind_versions(struct member *m); /* a leader */
+void duties_note_version(struct member *m);  /* everybody: tell the log */
 
 /* --- duties_lease.c --- */
 void duties_answer_lease_waits(struct member *m);

@@ -20,6 +20,7 @@
 #define MEMBER_POSITIONS_MAX 128u       /* durable positions remembered, as candidates for the store's witness */
 #define MEMBER_DUTY_RETRY_MS 500u       /* until a refused proposal of the member's own is made again */
 #define MEMBER_VERSION_MS 4000u         /* how often a leader compares the members' versions, as etcd */
+#define MEMBER_VERSION_LOOK_MS 100u     /* how often a member looks whether the cluster's version has changed, for its log */
 #define MEMBER_LEASE_SCAN_MS 500u       /* how often expired leases are looked for, as etcd */
 #define MEMBER_LEASE_REVOKE_MAX 1000u   /* revocations proposed per scan; the rest waits for the next */
 #define MEMBER_REQUEST_BASE_MS 5000u    /* ReqTimeout = this + 2 election timeouts, as etcd */

@@ -16,12 +16,12 @@
 #define ALL_BETA "AllBeta"
 
 const struct flag_gate flag_gates[FLAG_N_GATES] = {
-    [GATE_COMPACT_HASH_CHECK] = {"CompactHashCheck", true, false, false},
+    [GATE_COMPACT_HASH_CHECK] = {"CompactHashCheck", true, false, true},
     [GATE_FAST_LEASE_KEEP_ALIVE] = {"FastLeaseKeepAlive", false, true, false},
-    [GATE_INITIAL_CORRUPT_CHECK] = {"InitialCorruptCheck", true, false, false},
+    [GATE_INITIAL_CORRUPT_CHECK] = {"InitialCorruptCheck", true, false, true},
     [GATE_LEASE_CHECKPOINT] = {"LeaseCheckpoint", true, false, false},
     [GATE_LEASE_CHECKPOINT_PERSIST] = {"LeaseCheckpointPersist", true, false, false},
-    [GATE_PRIORITY_REQUEST] = {"PriorityRequest", true, false, false},
+    [GATE_PRIORITY_REQUEST] = {"PriorityRequest", true, false, true},
     [GATE_SET_MEMBER_LOCAL_ADDR] = {"SetMemberLocalAddr", true, false, false},
     [GATE_STOP_GRPC_ON_DEFRAG] = {"StopGRPCServiceOnDefrag", true, false, false},
     [GATE_TXN_SHARED_BUFFER] = {"TxnModeWriteWithSharedBuffer", false, true, false},

@@ -47,12 +47,6 @@ static uint64_t positive_ms(struct flag_set *f, const char *name, uint64_t fallb
     return ns <= 0 ? fallback : ns < NS_PER_MS ? 1 : (uint64_t)ns / NS_PER_MS;
 }
 
-static bool gate(struct flag_set *f, const char *name)
-{
-    const char *at = strstr(flag_get(f, "feature-gates")->text, name);
-    return at != NULL && strncmp(at + strlen(name), "=true", 5) == 0;
-}
-
 static uint64_t positive_ns(struct flag_set *f, const char *name, int64_t fallback)
 {
     int64_t ns = flag_get(f, name)->i;
@@ -62,36 +56,27 @@ static uint64_t positive_ns(struct flag_set *f, const char *name, int64_t fallba
 enum err operations_read(struct flag_set *f, struct operations *out, struct err_ctx *ec)
 {
     *out = (struct operations){
-        .initial_check = gate(f, "InitialCorruptCheck"),
+        .initial_check = flag_gate(f, GATE_INITIAL_CORRUPT_CHECK),
         .corrupt_check_ms = positive_ms(f, "corrupt-check-time", 0),
-        .compact_hash_check_ms = gate(f, "CompactHashCheck") ? positive_ms(f, "compact-hash-check-time", 0) : 0,
+        .compact_hash_check_ms = flag_gate(f, GATE_COMPACT_HASH_CHECK) ? positive_ms(f, "compact-hash-check-time", 0) : 0,
         .extensive_metrics = strcmp(flag_get(f, "metrics")->text, "extensive") == 0,
         .slow_apply_ns = positive_ns(f, "warning-apply-duration", SLOW_APPLY_NS),
         .slow_unary_ms = positive_ms(f, "warning-unary-request-duration", SLOW_UNARY_MS),
-        .priority_requests = gate(f, "PriorityRequest"),
+        .priority_requests = flag_gate(f, GATE_PRIORITY_REQUEST),
     };
     return retention_read(flag_get(f, "auto-compaction-mode")->text, flag_get(f, "auto-compaction-retention")->text, &out->auto_compact, ec);
 }
 
 void operations_metrics(struct flag_set *f, struct metrics *m)
 {
-    static const struct {
-        const char *name;
-        const char *stage;
-        bool fallback;
-    } gates[] = {
-        {"CompactHashCheck", "ALPHA", false},       {"FastLeaseKeepAlive", "BETA", true},           {"InitialCorruptCheck", "ALPHA", false},
-        {"LeaseCheckpoint", "ALPHA", false},        {"LeaseCheckpointPersist", "ALPHA", false},     {"PriorityRequest", "ALPHA", false},
-        {"SetMemberLocalAddr", "ALPHA", false},     {"StopGRPCServiceOnDefrag", "ALPHA", false},    {"TxnModeWriteWithSharedBuffer", "BETA", true},
-    };
-    for (size_t i = 0; i < sizeof(gates) / sizeof(gates[0]); i++) {
+    for (size_t i = 0; i < FLAG_N_GATES; i++) {
         struct bytes labels = {0};
-        metrics_label(&labels, "name", gates[i].name);
-        metrics_label(&labels, "stage", gates[i].stage);
+        metrics_label(&labels, "name", flag_gates[i].name);
+        metrics_label(&labels, "stage", flag_gates[i].alpha ? "ALPHA" : "BETA");
         bytes_add(&labels, "", 1);
         gauge_set(metrics_gauge(m, "etcd_server_feature_enabled",
                                 "Whether or not a feature is enabled. 1 is enabled, 0 is not.", (const char *)labels.data),
-                  gates[i].fallback || gate(f, gates[i].name) ? 1 : 0);
+                  flag_gate(f, (enum flag_gate_id)i) ? 1 : 0);
         bytes_deinit(&labels);
     }
 }

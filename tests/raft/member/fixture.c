@@ -256,6 +256,7 @@ enum err fixture_try_open(struct fixture *f, struct err_ctx *ec)
         .quota_bytes = INT64_MAX,
         .compaction_batch_limit = 10,
         .max_request_bytes = 1u << 20,
+        .priority_requests = f->priority_requests,
         .version = "3.7.1",
         .ports = (struct member_port *const *)(uintptr_t)f->ports,
         .failed = on_failed,
