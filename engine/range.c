@@ -465,6 +465,13 @@ static int64_t order_of(const Etcdserverpb__RangeRequest *r, const struct key_ve
     }
 }
 
+/* Who is turned around as a whole is put the other way round before. */
+static uint32_t place_of(const Etcdserverpb__RangeRequest *r, size_t ordinal)
+{
+    bool descends = r->sort_order == ETCDSERVERPB__RANGE_REQUEST__SORT_ORDER__DESCEND;
+    return descends ? UINT32_MAX - (uint32_t)ordinal : (uint32_t)ordinal;
+}
+
 static enum err collect_refs(struct range_read *rr, struct tally *t, struct err_ctx *ec)
 {
     int64_t wanted = survivors_wanted(rr->r);
@@ -480,8 +487,8 @@ static enum err collect_refs(struct range_read *rr, struct tally *t, struct err_
                 cap = cap == 0 ? REFS_FIRST : cap * 2;
                 rr->refs = xrealloc(rr->refs, cap * sizeof(*rr->refs));
             }
-            rr->refs[rr->n_refs] =
-                (struct range_ref){v.mod, v.kv_bytes, order_of(rr->r, &v, rr->n_refs), NULL};
+            rr->refs[rr->n_refs] = (struct range_ref){
+                v.mod, v.kv_bytes, place_of(rr->r, rr->n_refs), order_of(rr->r, &v, rr->n_refs), NULL};
             rr->n_refs++;
             if (t->survivors >= wanted) {
                 t->ended = true;
@@ -545,7 +552,7 @@ static int by_number(const void *a, const void *b)
     const struct range_ref *x = a;
     const struct range_ref *y = b;
     return x->order != y->order ? (x->order > y->order) - (x->order < y->order)
-                                : rev_cmp(x->rev, y->rev);
+                                : (x->place > y->place) - (x->place < y->place);
 }
 
 static int by_value(const void *a, const void *b)
@@ -554,7 +561,7 @@ static int by_value(const void *a, const void *b)
     const struct range_ref *y = b;
     int c = slice_cmp(slice_of(x->kv->data + (x->order >> 32), (size_t)(x->order & UINT32_MAX)),
                       slice_of(y->kv->data + (y->order >> 32), (size_t)(y->order & UINT32_MAX)));
-    return c != 0 ? c : rev_cmp(x->rev, y->rev);
+    return c != 0 ? c : (x->place > y->place) - (x->place < y->place);
 }
 
 static void sort_refs(struct range_read *rr)

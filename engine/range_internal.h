@@ -20,6 +20,7 @@
 struct range_ref {
     struct rev rev;
     uint32_t kv_bytes;
+    uint32_t place; /* among equals: in the order of keys, whichever way is sorted, as etcd's sorting has it for up to twelve */
     int64_t order;  /* what it is sorted by; for VALUE: offset << 32 | length of the value in kv */
     struct buf *kv; /* ref, for VALUE only */
 };
