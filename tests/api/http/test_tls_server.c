@@ -7,7 +7,6 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -158,7 +157,9 @@ static long ask(SSL_CTX *ctx, uint16_t port, const char *path, char *head, size_
 
 struct crowd {
     uint16_t port;
-    _Atomic unsigned n_bad, n_done;
+    pthread_mutex_t lock; /* guards what follows */
+    pthread_cond_t more;
+    unsigned n_bad, n_done;
 };
 
 static void *ask_often(void *arg)
@@ -170,8 +171,11 @@ static void *ask_often(void *arg)
         bool big = i % 10 == 9;
         long n = ask(ctx, c->port, big ? "/big" : "/", head, sizeof(head));
         bool good = big ? n > (long)BIG_BYTES : n > 0 && strstr(head, "secure client") != NULL;
-        (void)atomic_fetch_add(&c->n_bad, good ? 0u : 1u);
-        (void)atomic_fetch_add(&c->n_done, 1u);
+        (void)pthread_mutex_lock(&c->lock);
+        c->n_bad += good ? 0u : 1u;
+        c->n_done++;
+        (void)pthread_cond_signal(&c->more);
+        (void)pthread_mutex_unlock(&c->lock);
     }
     SSL_CTX_free(ctx);
     return NULL;
@@ -199,22 +203,26 @@ static void test_files_change_under_many_clients(void **state)
     (void)state;
     struct world w = {.server = NULL};
     world_open(&w);
-    struct crowd c = {.port = w.port};
+    struct crowd c = {.port = w.port, .lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
     pthread_t clients[CLIENTS];
     for (unsigned i = 0; i < CLIENTS; i++) {
         assert_int_equal(pthread_create(&clients[i], NULL, ask_often, &c), 0);
     }
-    for (unsigned i = 0; atomic_load(&c.n_done) < CLIENTS * CALLS; i++) {
-        unsigned seen = atomic_load(&c.n_done);
+    (void)pthread_mutex_lock(&c.lock);
+    for (unsigned i = 0; c.n_done < CLIENTS * CALLS; i++) {
+        unsigned seen = c.n_done;
+        (void)pthread_mutex_unlock(&c.lock);
         exchange_files(i);
-        while (atomic_load(&c.n_done) < seen + 3 && atomic_load(&c.n_done) < CLIENTS * CALLS) {
-            (void)usleep(200);
+        (void)pthread_mutex_lock(&c.lock);
+        while (c.n_done < seen + 3 && c.n_done < CLIENTS * CALLS) {
+            (void)pthread_cond_wait(&c.more, &c.lock);
         }
     }
+    (void)pthread_mutex_unlock(&c.lock);
     for (unsigned i = 0; i < CLIENTS; i++) {
         assert_int_equal(pthread_join(clients[i], NULL), 0);
     }
-    assert_int_equal(atomic_load(&c.n_bad), 0);
+    assert_int_equal(c.n_bad, 0);
     /* On the same port, without TLS. */
     int fd = dial(w.port);
     static const char request[] = "GET / HTTP/1.0\r\n\r\n";
