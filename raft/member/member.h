@@ -147,6 +147,7 @@ struct member_config {
     uint64_t catch_up_entries; /* kept in memory behind the applied index */
     int64_t quota_bytes;       /* > 0 */
     uint32_t compaction_batch_limit;
+    uint64_t compaction_pause_ms; /* between two steps of physical compaction; 0: etcd's 10 ms, and steps are gathered (COMPACTION_BATCHES_PER_COMMIT) */
     uint32_t max_request_bytes;
     uint32_t max_learners;    /* etcd's --max-learners */
     struct auto_compact_config auto_compact;

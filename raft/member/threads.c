@@ -67,7 +67,8 @@ static void wait_for_work(struct threads *t, bool more)
     while (t->held && !t->stopping) {
         pthread_cond_wait(&t->cond, &t->lock);
     }
-    uint64_t wait_ms = COMPACTION_PAUSE_MS;
+    uint64_t pause_ms = t->member->cfg.compaction_pause_ms;
+    uint64_t wait_ms = pause_ms == 0 ? COMPACTION_PAUSE_MS : pause_ms;
     if (!more) {
         wait_for_kick(t);
         wait_ms = ENGINE_FLUSH_MS;

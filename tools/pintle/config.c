@@ -95,6 +95,7 @@ static void fill(struct config *c)
     c->keepalive_interval_ms = duration_ms(f, "grpc-keepalive-interval", 0);
     c->keepalive_timeout_ms = duration_ms(f, "grpc-keepalive-timeout", 20000);
     int64_t batch = flag_get(f, "compaction-batch-limit")->i;
+    c->compaction_pause_ms = duration_ms(f, "compaction-sleep-interval", 0);
     c->compaction_batch_limit = batch <= 0 ? 1000 : bounded((uint64_t)batch, 1000000);
     uint64_t catch_up = flag_get(f, "snapshot-catchup-entries")->u;
     c->catch_up_entries = catch_up == 0 ? 5000 : catch_up;

@@ -28,6 +28,7 @@ struct config {
     uint64_t progress_interval_ms;
     uint64_t keepalive_min_ms, keepalive_interval_ms, keepalive_timeout_ms;
     uint32_t compaction_batch_limit;
+    uint64_t compaction_pause_ms; /* 0: the default */
     uint64_t catch_up_entries;
     uint32_t max_learners;
     bool existing_cluster; /* --initial-cluster-state */

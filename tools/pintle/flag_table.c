@@ -108,7 +108,7 @@ const struct flag flag_table[] = {
     {"corrupt-check-time", FLAG_DURATION, "0s", FLAG_WORKS, NULL, "Interval of comparing members."},
     {"compact-hash-check-time", FLAG_DURATION, "1m0s", FLAG_WORKS, NULL, "Interval of comparing compaction hashes."},
     {"compaction-batch-limit", FLAG_INT, "0", FLAG_WORKS, NULL, "Revisions removed in one step of compaction (0: 1000)."},
-    {"compaction-sleep-interval", FLAG_DURATION, "0s", FLAG_ACCEPTED, NULL, "Pause between those steps (0: 10ms)."},
+    {"compaction-sleep-interval", FLAG_DURATION, "0s", FLAG_WORKS, NULL, "Pause between those steps (0: 10ms)."},
     {"watch-progress-notify-interval", FLAG_DURATION, "0s", FLAG_WORKS, NULL, "Interval of progress notifications (0: 10m)."},
     {"warning-apply-duration", FLAG_DURATION, "100ms", FLAG_WORKS, NULL, "Warn when applying takes longer."},
     {"bootstrap-defrag-threshold-megabytes", FLAG_UINT, "0", FLAG_WORKS, NULL, "Defragment at start when this much is free."},

@@ -277,6 +277,7 @@ static struct member_config member_config_of(struct server *s, struct backend *b
         .catch_up_entries = c->catch_up_entries,
         .quota_bytes = c->quota_flag == 0 ? QUOTA_DEFAULT : c->quota_flag < 0 ? INT64_MAX : c->quota_flag,
         .compaction_batch_limit = c->compaction_batch_limit,
+        .compaction_pause_ms = c->compaction_pause_ms,
         .max_request_bytes = c->max_request_bytes,
         .auto_compact = s->operations.auto_compact,
         .slow_apply_ns = s->operations.slow_apply_ns,
