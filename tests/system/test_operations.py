@@ -165,6 +165,8 @@ class Downgrade(Case):
         self.assertEqual(self.refusal(members[1], ENABLE, "3.6")[0], "FAILED_PRECONDITION" if self.status(members[1])["etcdcluster"] == "3.7.0" else "INVALID_ARGUMENT")
         for x in members:
             self.until("the lower version", lambda x=x: self.status(x) == {"etcdserver": "3.7.1", "etcdcluster": "3.6.0", "storage": "3.6.0"})
+            self.until("the word of it", lambda x=x: logged(x.server, "The server is ready to downgrade"))
+            self.assertEqual(logged(x.server, "set initial cluster version")[0]["cluster-id"], logged(x.server, "updated cluster version")[0]["cluster-id"])
         self.assertEqual(self.refusal(m, ENABLE, "3.5"), ("FAILED_PRECONDITION", "etcdserver: cluster has a downgrade job in progress"))
         self.ctl(m, "put", "a", "b")
         self.assertEqual(self.downgrade(m, CANCEL)[2], [b"3.6"])
