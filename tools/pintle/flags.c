@@ -184,6 +184,35 @@ static bool is_choice(const char *choices, const char *text, size_t len)
     }
 }
 
+static bool are_choices(const char *choices, const char *text, struct err_ctx *ec)
+{
+    for (const char *p = text;;) {
+        size_t len = strcspn(p, ",");
+        if (!is_choice(choices, p, len)) {
+            (void)err_set(ec, ERR_INVALID, "invalid value \"%.*s\"", (int)len, p);
+            return false;
+        }
+        if (p[len] == '\0') {
+            return true;
+        }
+        p += len + 1;
+    }
+}
+
+/* An empty text leaves the list as it is. */
+static bool set_list(enum flag_type type, struct flag_value *v, const char *text, struct err_ctx *ec)
+{
+    char **list = NULL;
+    if (text[0] != '\0' && parse_list(type, text, &list, ec) != OK) {
+        return false;
+    }
+    if (list != NULL) {
+        free_urls(&v->urls);
+        v->urls = list;
+    }
+    return true;
+}
+
 /* Set from text; *reason is Go's when it does not fit. */
 static bool set_value(const struct flag *f, struct flag_value *v, const char *text, const char **reason, struct err_ctx *ec)
 {
@@ -224,17 +253,9 @@ static bool set_value(const struct flag *f, struct flag_value *v, const char *te
     case FLAG_URLS:
     case FLAG_ORIGINS:
     case FLAG_NAMES:
-        if (text[0] == '\0') {
-            return true; /* an empty list leaves the default in effect */
-        }
-        {
-            char **urls = NULL;
-            if (parse_list(f->type, text, &urls, ec) != OK) {
-                *reason = ec->text;
-                return false;
-            }
-            free_urls(&v->urls);
-            v->urls = urls;
+        if (!set_list(f->type, v, text, ec)) {
+            *reason = ec->text;
+            return false;
         }
         break;
     case FLAG_ENUM:
@@ -244,17 +265,9 @@ static bool set_value(const struct flag *f, struct flag_value *v, const char *te
         }
         break;
     case FLAG_ENUMS:
-        for (const char *p = text;;) {
-            size_t len = strcspn(p, ",");
-            if (!is_choice(f->choices, p, len)) {
-                (void)err_set(ec, ERR_INVALID, "invalid value \"%.*s\"", (int)len, p);
-                *reason = ec->text;
-                return false;
-            }
-            if (p[len] == '\0') {
-                break;
-            }
-            p += len + 1;
+        if (!are_choices(f->choices, text, ec)) {
+            *reason = ec->text;
+            return false;
         }
         break;
     case FLAG_GATES:
