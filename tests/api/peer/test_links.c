@@ -274,9 +274,11 @@ static void test_lowest_version(void **state)
     }
     ask_versions(&w->nodes[0]);
     assert_string_equal(w->nodes[0].m.versions, "3.5.0");
+    assert_true(w->nodes[0].m.all_versions);
     node_down(w, 2);
     ask_versions(&w->nodes[0]);
-    assert_string_equal(w->nodes[0].m.versions, "");
+    assert_string_equal(w->nodes[0].m.versions, "3.6.0");
+    assert_false(w->nodes[0].m.all_versions);
     set_members(&w->nodes[0], 2, false, true);
     ask_versions(&w->nodes[0]);
     assert_string_equal(w->nodes[0].m.versions, "3.6.0");

@@ -82,9 +82,9 @@ void member_link_news(struct member *m, uint64_t id, enum link_news news)
 
 void member_versions(struct member *m, const char *lowest, bool all)
 {
-    (void)all;
     lock(m);
     (void)snprintf(m->versions, sizeof(m->versions), "%s", lowest);
+    m->all_versions = all;
     m->n_versions++;
     unlock(m);
 }

@@ -33,6 +33,7 @@ struct member {
     size_t news[NODES_MAX][NEWS_KINDS];
     size_t n_versions;
     char versions[32];
+    bool all_versions;
     bool knows[NODES_MAX]; /* who is in member_peers */
     bool removed[NODES_MAX];
     size_t n_staged, n_discarded, n_installed;
