@@ -352,6 +352,7 @@ static void print_usage(FILE *to)
 struct options {
     const char *listen, *endpoints;
     int64_t retry_ns;
+    bool start; /* the word was there; flags may stand before it */
 };
 
 static int bad(const char *text)
@@ -385,7 +386,7 @@ static int parse(struct options *o, int argc, char **argv)
 {
     static const char *const names[] = {"listen-addr", "endpoints", "retry-delay", "discovery-srv", "discovery-srv-name", "trusted-ca-file",
                                         "insecure-discovery"};
-    for (int i = 3; i < argc; i++) {
+    for (int i = 2; i < argc; i++) {
         const char *word = argv[i];
         char text[256];
         if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0) {
@@ -397,7 +398,8 @@ static int parse(struct options *o, int argc, char **argv)
             return bad(text);
         }
         if (strncmp(word, "--", 2) != 0 || word[2] == '\0') {
-            continue; /* a stray word */
+            o->start = o->start || strcmp(word, "start") == 0;
+            continue; /* others are stray words */
         }
         size_t len = strcspn(word + 2, "=");
         const char *name = NULL;
@@ -572,14 +574,14 @@ static void close_handle(uv_handle_t *h, void *arg)
 
 int gateway_main(int argc, char **argv)
 {
-    struct options o = {"127.0.0.1:23790", "127.0.0.1:2379", INT64_C(60000000000)};
-    if (argc < 3 || strcmp(argv[2], "start") != 0) {
-        print_usage(stdout);
-        return 0;
-    }
+    struct options o = {"127.0.0.1:23790", "127.0.0.1:2379", INT64_C(60000000000), false};
     int status = parse(&o, argc, argv);
     if (status >= 0) {
         return status;
+    }
+    if (!o.start) {
+        print_usage(stdout);
+        return 0;
     }
     struct gateway *g = xcalloc(1, sizeof(*g));
     g->log = log_create(STDERR_FILENO, LOG_INFO, LOG_JSON, clock_real());

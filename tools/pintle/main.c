@@ -23,7 +23,8 @@ static void log_configuration(const struct config *c)
              F_STRS("advertise-client-urls", (const char *const *)c->advertise_client),
              F_STRS("listen-client-urls", (const char *const *)c->listen_client), F_STR("initial-cluster", c->initial_cluster),
              F_STR("initial-cluster-state", c->existing_cluster ? "existing" : "new"), F_STR("initial-cluster-token", c->cluster_token),
-             F_BOOL("pre-vote", c->pre_vote), F_UINT("max-learners", c->max_learners), F_UINT("io-loops", c->n_loops));
+             F_BOOL("pre-vote", c->pre_vote), F_UINT("max-learners", c->max_learners), F_STR("v2-deprecation", "write-only"),
+             F_UINT("io-loops", c->n_loops));
 }
 
 static void find_origin(struct server *s)
