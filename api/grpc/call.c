@@ -174,7 +174,7 @@ void call_handled(struct grpc_call *c, enum grpc_code code)
         histogram_observe(c->row->seconds, (double)took_ms / 1e3);
     }
     const struct grpc_server_config *cfg = server_config(c->home->server);
-    if (cfg->slow != NULL && c->method->kind == GRPC_UNARY && took_ms > cfg->slow_unary_ms) {
+    if (cfg->slow != NULL && c->method->kind == GRPC_UNARY && took_ms >= cfg->slow_unary_ms) {
         cfg->slow(cfg->admit_arg, c, &(struct grpc_slow){took_ms, c->received_bytes, c->sent_bytes, code});
     }
 }

@@ -147,7 +147,7 @@ struct grpc_server_config {
     bool (*admit)(void *arg, struct grpc_call *c);
     void *admit_arg;
     bool handling_seconds; /* grpc_server_handling_seconds too, of every method (--metrics=extensive) */
-    /* A unary call of more than `slow_unary_ms` has ended; with admit_arg. Times are those of loop turns. May be NULL. */
+    /* A unary call of `slow_unary_ms` or more has ended; with admit_arg. Times are those of loop turns. May be NULL. */
     void (*slow)(void *arg, const struct grpc_call *c, const struct grpc_slow *how);
     uint64_t slow_unary_ms;
 };
