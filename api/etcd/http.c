@@ -4,6 +4,7 @@
  */
 #include "api/etcd/internal.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -231,6 +232,20 @@ static void metrics(struct etcd_server *s, struct http_exchange *x, const struct
 #define LIVEZ (1u << CHECK_SERIALIZABLE)
 #define READYZ (1u << CHECK_CORRUPTION | 1u << CHECK_SERIALIZABLE | 1u << CHECK_LINEARIZABLE | 1u << CHECK_LEARNER)
 
+/* What Go publishes of a process, as far as there is such a thing here: where this member stands. */
+static void debug_vars(struct etcd_server *s, struct http_exchange *x, const struct http_request *r, unsigned unused)
+{
+    (void)r;
+    (void)unused;
+    struct member_status st = member_status(s->member);
+    struct bytes b = {0};
+    bytes_printf(&b, "{\n\"raft.status\": {\"id\":\"%" PRIx64 "\",\"term\":%" PRIu64 ",\"commit\":%" PRIu64 ",", member_id(s->member), st.term, st.committed_index);
+    bytes_printf(&b, "\"lead\":\"%" PRIx64 "\",\"raftState\":\"%s\",\"applied\":%" PRIu64 "}\n}\n", st.leader, st.is_leader ? "StateLeader" : "StateFollower",
+                 st.applied_index);
+    http_respond(x, 200, "application/json; charset=utf-8", NULL, bytes_slice(&b));
+    bytes_deinit(&b);
+}
+
 static const struct endpoint {
     const char *path;
     bool any_method;
@@ -240,6 +255,7 @@ static const struct endpoint {
     {"/version", false, version, 0},
     {"/health", false, health, 0},
     {"/metrics", true, metrics, 0},
+    {"/debug/vars", false, debug_vars, 0},
     {"/livez", false, checks, LIVEZ},
     {"/livez/serializable_read", false, checks, LIVEZ},
     {"/readyz", false, checks, READYZ},
