@@ -343,10 +343,15 @@ class Restored(ClusterCase):
         for calls in range(0, n, 100):
             for f in [put.future(field(1, "k") + field(2, value)) for i in range(100)]:
                 f.result(timeout=30)
-        # The log's beginning goes with the store's commits, of which there is one a second.
+        # The log's beginning goes with the store's commits, of which there is one a second; what the leader's link has gathered goes when the link is
+        # given up.
+        def gave_up():
+            lost = self.lines(self.led, "lost TCP streaming connection with remote peer")
+            return any("stream MsgApp v2" == line.get("stream-writer-type") for line in lost)
         until = time.monotonic() + 4
         while time.monotonic() < until:
             self.call(self.led, PUT, field(1, "other"))
+        self.until("the leader to give up the stream", gave_up)
         os.kill(sleeper.server.process.pid, signal.SIGCONT)
         end = fields(self.call(self.led, RANGE, field(1, "k"))[1][0])[3][0]
         revisions = []

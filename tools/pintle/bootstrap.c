@@ -265,7 +265,16 @@ enum err origin_find(const struct config *c, struct vfs *v, struct origin *out, 
     }
     /* An empty log was made by a start that ended before the member was founded or heard of the cluster: the flags still count. */
     if (!has_entries) {
-        return from_flags(c, out, ec);
+        e = from_flags(c, out, ec);
+        if (e == OK || !exists || !c->existing_cluster) {
+            return e;
+        }
+        /* It was let in once. Members that begin anew may know less than they did, and answer with what they had long ago: the leader finds this one. */
+        log_warn(c->log, "could not ask the cluster again; waiting for its leader", F_HEX("local-member-id", id.member_id), F_HEX("cluster-id", id.cluster_id),
+                 F_STR("error", out->story != NULL ? out->story : ec->text));
+        origin_deinit(out);
+        *out = (struct origin){.joining = true};
+        *ec = (struct err_ctx){{0}};
     }
     out->cluster_id = id.cluster_id;
     out->member_id = id.member_id;
