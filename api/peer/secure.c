@@ -1,6 +1,38 @@
 /* secure.c - see secure.h. */
 #include "api/peer/secure.h"
 
+#include <openssl/ssl.h>
+
+#include "api/http/tls_internal.h"
+
+static bool names_somebody(const struct peer_tls *t)
+{
+    return (t->allowed_names != NULL && t->allowed_names[0] != NULL) || (t->allowed_hosts != NULL && t->allowed_hosts[0] != NULL);
+}
+
+/* The usual verification, and then the name: the same rules hold for whom this member calls as for who calls it. The other side hears
+ * `bad certificate`. */
+static int verify(X509_STORE_CTX *x, void *arg)
+{
+    const struct peer_tls *t = arg;
+    if (X509_verify_cert(x) != 1) {
+        return 0;
+    }
+    const struct tls_config rules = {.allowed_names = t->allowed_names, .allowed_hosts = t->allowed_hosts};
+    if (!tls_is_allowed(&rules, X509_STORE_CTX_get0_cert(x))) {
+        X509_STORE_CTX_set_error(x, X509_V_ERR_CERT_REJECTED);
+        return 0;
+    }
+    return 1;
+}
+
+static CURLcode on_context(CURL *easy, void *context, void *arg)
+{
+    (void)easy;
+    SSL_CTX_set_cert_verify_callback(context, verify, arg);
+    return CURLE_OK;
+}
+
 void peer_tls_apply(CURL *easy, const struct peer_tls *tls)
 {
     static const struct peer_tls none = {.min = TLS_1_2};
@@ -21,6 +53,10 @@ void peer_tls_apply(CURL *easy, const struct peer_tls *tls)
     if (t->cert_file != NULL) {
         (void)curl_easy_setopt(easy, CURLOPT_SSLCERT, t->cert_file);
         (void)curl_easy_setopt(easy, CURLOPT_SSLKEY, t->key_file);
+    }
+    if (!t->insecure && names_somebody(t)) {
+        (void)curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, on_context);
+        (void)curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, (void *)(uintptr_t)t);
     }
     if (t->ciphers != NULL) {
         (void)curl_easy_setopt(easy, CURLOPT_SSL_CIPHER_LIST, t->ciphers);

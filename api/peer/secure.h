@@ -18,9 +18,11 @@ struct peer_tls {
     const char *ciphers; /* of TLS 1.2, from tls_ciphers; none: the usual */
     enum tls_version min, max;
     bool insecure; /* the other's certificate is not looked at */
+    /* As in struct tls_config: common names or hosts, one of which the other's certificate has to be for. NULL-terminated; NULL: any. */
+    const char *const *allowed_names, *const *allowed_hosts;
 };
 
-/* `tls` may be NULL: no certificate of one's own, and the system's authorities. All texts are copied. */
+/* `tls` may be NULL: no certificate of one's own, and the system's authorities. Texts are copied; *tls and its lists have to outlive `easy`. */
 void peer_tls_apply(CURL *easy, const struct peer_tls *tls);
 
 #endif

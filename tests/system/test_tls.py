@@ -425,7 +425,7 @@ class Member(Server):
 class Members(Case):
     """Three members that speak TLS to each other."""
 
-    def launch(self, flags, scheme="https", programs=(PINTLE,) * 3):
+    def launch(self, flags, scheme="https", programs=(PINTLE,) * 3, waited=3):
         ports = [free_port() for _ in range(3)]
         cluster = ",".join(f"m{i}={scheme}://127.0.0.1:{p}" for i, p in enumerate(ports))
         servers = []
@@ -435,9 +435,12 @@ class Members(Case):
                        "--initial-cluster", cluster, *flags(i)]
             self.addCleanup(self.end, s)
             servers.append(s)
-        threads = [threading.Thread(target=s.start) for s in servers]
+        threads = [threading.Thread(target=s.start) for s in servers[:waited]]
         for t in threads:
             t.start()
+        for s in servers[waited:]:
+            s.log = open(s.log_path, "ab")
+            s.process = subprocess.Popen(s.command(), stderr=s.log, stdout=s.log)
         for t in threads:
             t.join()
         return servers
@@ -484,6 +487,17 @@ class Members(Case):
         self.assertEqual(victim.stop(), -signal.SIGTERM)
         victim.start()  # all its connections are new
         self.check(servers)
+
+    def test_a_member_of_another_name(self):
+        """The rule for names holds for whom a member calls, too: it says goodbye before anything is said."""
+        for i in range(3):
+            self.ca.make(f"m{i}", cn="member" if i < 2 else "other")
+        servers = self.launch(lambda i: ["--peer-cert-file", self.ca.path(f"m{i}.pem"), "--peer-key-file", self.ca.path(f"m{i}.key"), "--peer-client-cert-auth",
+                                         "--peer-trusted-ca-file", self.ca.cert, *(["--peer-cert-allowed-cn", "member"] if i < 2 else [])], waited=2)
+        self.ctl(servers[0], "put", "k", "v")
+        self.assertEqual(self.ctl(servers[1], "get", "k", "--print-value-only"), "v\n")
+        self.wait_log(servers[2], "tls: bad certificate")
+        self.assertNotIn("elected leader", servers[2].log_text())
 
     def test_certificates_made_here(self):
         servers = self.launch(lambda i: ["--peer-auto-tls"])

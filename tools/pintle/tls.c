@@ -200,6 +200,8 @@ static void fill_dial(struct config *c, const struct server_tls *t, const struct
         .min = listen->min,
         .max = listen->max,
         .insecure = self,
+        .allowed_names = (const char *const *)t->peer_names,
+        .allowed_hosts = (const char *const *)t->peer_hosts,
     };
 }
 
@@ -214,20 +216,20 @@ static enum err open_peer(struct config *c, struct server_tls *t, struct tls_con
     if (self) {
         e = self_sign(c, "peer", c->listen_peer, &t->peer_cert, &t->peer_key, ec);
     }
-    char **names = split(text_of(c, "peer-cert-allowed-cn"));
-    char **hosts = split(text_of(c, "peer-cert-allowed-hostname"));
+    t->peer_names = split(text_of(c, "peer-cert-allowed-cn"));
+    t->peer_hosts = split(text_of(c, "peer-cert-allowed-hostname"));
     struct tls_config tc = *base;
     tc.cert_file = t->peer_cert;
     tc.key_file = t->peer_key;
     tc.ca_file = text_of(c, "peer-trusted-ca-file");
     tc.crl_file = text_of(c, "peer-crl-file");
     tc.client_auth = bool_of(c, "peer-client-cert-auth");
-    tc.allowed_names = (const char *const *)names;
-    tc.allowed_hosts = (const char *const *)hosts;
+    tc.allowed_names = (const char *const *)t->peer_names;
+    tc.allowed_hosts = (const char *const *)t->peer_hosts;
     tc.check_address = !bool_of(c, "peer-skip-client-san-verification");
     tc.rejected = "rejected connection on peer endpoint";
     if (e == OK) {
-        e = peer_rules(c, names, hosts, ec);
+        e = peer_rules(c, t->peer_names, t->peer_hosts, ec);
     }
     if (e == OK) {
         fill_dial(c, t, base, self);
@@ -238,8 +240,6 @@ static enum err open_peer(struct config *c, struct server_tls *t, struct tls_con
     if (e == OK && any_secure(c->listen_peer, true)) {
         e = tls_create(&tc, &t->peer, ec);
     }
-    free_list(names);
-    free_list(hosts);
     return e;
 }
 
@@ -333,6 +333,8 @@ void server_tls_close(struct server_tls *t)
     tls_destroy(&t->client);
     tls_destroy(&t->metrics);
     tls_destroy(&t->peer);
+    free_list(t->peer_names);
+    free_list(t->peer_hosts);
     free(t->ciphers);
     free(t->client_cert);
     free(t->client_key);

@@ -16,6 +16,7 @@ struct server_tls {
     struct tls *metrics; /* owned; the client's, and addresses are checked */
     struct tls *peer;    /* owned */
     char *ciphers;       /* owned; NULL: the usual ones */
+    char **peer_names, **peer_hosts; /* owned; whom other members have to be */
     char *client_cert, *client_key, *peer_cert, *peer_key; /* owned; "" for none */
 };
 
