@@ -62,7 +62,7 @@ static enum err receive(struct member *m, const struct raft_message *message)
 
 static bool is_deferred(const struct raft_message *message, enum err e)
 {
-    return message->type == RAFT_MSG_PROP && (e == ERR_BUSY || e == ERR_NO_LEADER);
+    return message->type == RAFT_MSG_PROP && (e == ERR_BUSY || e == ERR_NO_LEADER || e == ERR_NOT_LEADER);
 }
 
 void follow_message(struct member *m, struct raft_message *message)

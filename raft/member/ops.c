@@ -194,6 +194,10 @@ void ops_propose(struct member *m)
         return;
     }
     enum err e = raft_propose(m->raft, m->batch, n);
+    if (e == ERR_NOT_LEADER) { /* a leader that was removed: another one comes, or the end of this process */
+        m->batch_waits = true;
+        return;
+    }
     for (size_t i = 0; i < n; i++) {
         /* Too much is uncommitted for all of them: as many as fit. */
         enum err own = e == ERR_BUSY ? raft_propose(m->raft, &m->batch[i], 1) : e;
