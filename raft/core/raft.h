@@ -23,6 +23,9 @@
  *     once that batch, and every batch before it, is durable: for each message in its `after`, in
  *     order: raft_receive it when it is addressed to this member, else send it. Free it.
  *
+ * With one exception: a MsgVote in `send` waits for the batch, too. The term that it asks for has to
+ * survive a crash, or this member could lead the same term twice.
+ *
  * The messages in `after` are promises that rest on what the batch holds: votes, and acknowledged
  * appends, the leader's own included. So the leader's disk and its followers' disks work in
  * parallel, and nobody promises anything that a crash could take back.

@@ -112,14 +112,19 @@ static struct wal_hard_state hard_state_of(const struct raft_actions *a)
     return (struct wal_hard_state){a->hard_state.term, a->hard_state.vote, a->hard_state.commit};
 }
 
-static void add_after(struct log_batch *b, const struct raft_actions *a)
+static void add_messages(struct log_batch *b, struct raft_message *const *messages, size_t n)
 {
-    if (a->n_after == 0) {
+    if (n == 0) {
         return;
     }
-    b->after = xrealloc(b->after, (b->n_after + a->n_after) * sizeof(struct raft_message *));
-    memcpy(b->after + b->n_after, a->after, a->n_after * sizeof(struct raft_message *));
-    b->n_after += a->n_after;
+    b->after = xrealloc(b->after, (b->n_after + n) * sizeof(struct raft_message *));
+    memcpy(b->after + b->n_after, messages, n * sizeof(struct raft_message *));
+    b->n_after += n;
+}
+
+static void add_after(struct log_batch *b, const struct raft_actions *a)
+{
+    add_messages(b, a->after, a->n_after);
 }
 
 /* What needs no sync: kept for the next batch; its promises wait only for batches that are under way. */
@@ -211,6 +216,19 @@ static void on_soft_state(struct member *m, const struct raft_actions *a)
     duties_role_changed(m, leads);
 }
 
+/* Votes are asked for once the own term and vote are durable. Asked for earlier, they could make this member the leader of a term that it forgets
+ * at a crash; it would ask for the same term again, get the same votes, and lead it twice, with other entries. */
+static void send_votes(struct member *m, struct raft_message *const *votes, size_t n)
+{
+    if (m->last_batch != NULL) {
+        add_messages(m->last_batch, votes, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        act_send(m, votes[i]);
+    }
+}
+
 /* Not while the log is too far behind, nor between a snapshot's acceptance and its being in place. News brings the loop back here. */
 bool act_may(const struct member *m)
 {
@@ -228,18 +246,28 @@ void act(struct member *m)
         for (size_t i = 0; i < a.n_reads; i++) {
             read_on_state(m, &a.reads[i]);
         }
+        struct raft_message *votes[RAFT_MEMBERS_MAX];
+        size_t n_votes = 0;
         for (size_t i = 0; i < a.n_send; i++) {
-            act_send(m, a.send[i]);
+            if (a.send[i]->type == RAFT_MSG_VOTE && n_votes < ARRAY_LEN(votes)) {
+                votes[n_votes++] = a.send[i];
+            } else {
+                act_send(m, a.send[i]);
+            }
         }
         apply_push(m, a.committed, a.n_committed);
         if (a.snapshot != NULL) {
             ASSERT(a.log_batch);
             install_place(m, make_batch(m, &a));
         } else if (a.log_batch && (a.must_sync || a.n_append > 0)) {
-            act_submit(m, make_batch(m, &a));
+            struct log_batch *b = make_batch(m, &a);
+            add_messages(b, votes, n_votes);
+            n_votes = 0;
+            act_submit(m, b);
         } else if (a.log_batch) {
             hold_batch(m, &a); /* calls back into raft: the arrays of `a` are gone behind it */
         }
+        send_votes(m, votes, n_votes);
         act_flush_sends(m); /* others work while this member applies */
         apply_some(m);
     }
