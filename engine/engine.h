@@ -33,7 +33,7 @@
 struct engine; /* opaque */
 
 #define ENGINE_TAIL_BYTES_MAX (256u << 20)     /* applied, not yet in the backend; at this the member loop stops applying */
-#define ENGINE_FLUSH_BYTES (16u << 20)         /* the store thread commits when this much is pending ... */
+#define ENGINE_FLUSH_BYTES (8u << 20)          /* the store thread commits when this much is pending ... */
 #define ENGINE_FLUSH_MS 1000u /* ... or the oldest pending change is this old: a commit is a sync that the log's syncs wait behind */
 #define ENGINE_PIN_MS_MAX 30000u               /* a reader that holds back compaction longer than this loses its revision */
 #define ENGINE_TXN_DEPTH_MAX 129u              /* nesting of txns, as deep as 128 ops reach in etcd; deeper: ERR_TOO_MANY_OPS */
