@@ -279,10 +279,11 @@ enum plant {
 
 struct stats {
     uint64_t events, messages, snapshots_sent, snapshots_installed, restarts, acked, unknown, refused, reads, watch_events;
-    uint64_t changes, elections, faults, refused_snapshots, hung_leaders, stranded;
+    uint64_t changes, elections, faults, refused_snapshots, hung_leaders, stranded, untold;
 };
 
 struct sim {
+    bool untold_counted; /* of this world */
     uint64_t seed;
     struct rng rng;
     uint64_t now;
