@@ -554,18 +554,6 @@ static void ask_change(struct node *n, enum kind kind, enum member_change_kind c
     submit(c);
 }
 
-/* Without a voter left the cluster would be at its end: no administrator wants that. */
-static bool may_remove(struct node *at, const struct node *who)
-{
-    struct engine_conf c;
-    engine_conf(member_engine(at->m), &c);
-    size_t left = 0;
-    for (size_t i = 0; i < c.n_voters; i++) {
-        left += c.voters[i] != who->id ? 1u : 0u;
-    }
-    return left > 0;
-}
-
 static void change_something(struct sim *s)
 {
     struct node *nodes[SIM_SLOTS];
@@ -585,10 +573,7 @@ static void change_something(struct sim *s)
         slot->stay_down = true;
         ask_change(at, ASK_ADD, rng_chance(&s->rng, 600) ? MEMBER_ADD_LEARNER : MEMBER_ADD, slot);
     } else if (pick < 70 && k > 2) {
-        const struct node *who = nodes[rng_below(&s->rng, k)];
-        if (may_remove(at, who)) {
-            ask_change(at, ASK_REMOVE, MEMBER_REMOVE, who);
-        }
+        ask_change(at, ASK_REMOVE, MEMBER_REMOVE, nodes[rng_below(&s->rng, k)]);
     } else if (leader != NULL && !leader->doomed && k > 0) {
         ask_change(leader, ASK_PROMOTE, MEMBER_PROMOTE, nodes[rng_below(&s->rng, k)]);
     }

@@ -359,40 +359,54 @@ static void normal_entry(struct sim *s, const struct buf *data)
     etcdserverpb__internal_raft_request__free_unpacked(r, NULL);
 }
 
-bool model_is_gone(const struct model *m, uint64_t id)
-{
-    for (size_t i = 0; i < m->n_gone; i++) {
-        if (m->gone[i] == id) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool was_added(const struct model *m, uint64_t id)
+static struct model_member *find_member(struct model *m, uint64_t id)
 {
     for (size_t i = 0; i < m->n_members; i++) {
-        if (m->members[i] == id) {
-            return true;
+        if (m->members[i].id == id) {
+            return &m->members[i];
+        }
+    }
+    return NULL;
+}
+
+bool model_is_gone(const struct model *m, uint64_t id)
+{
+    for (size_t i = 0; i < m->n_members; i++) {
+        if (m->members[i].id == id) {
+            return m->members[i].gone;
         }
     }
     return false;
 }
 
-/* A removal is refused only for unknown members, and a new id is accepted unless its URL is taken: ids and URLs go together here. */
+static bool is_only_voter(const struct model *m, const struct model_member *x)
+{
+    size_t voters = 0;
+    for (size_t i = 0; i < m->n_members; i++) {
+        voters += m->members[i].voter && !m->members[i].gone ? 1u : 0u;
+    }
+    return x->voter && voters == 1;
+}
+
+/* A removal is refused for unknown members and for the only voter; a new id is accepted unless its URL is taken: ids and URLs go together here. An
+ * id that is there as a learner comes again, as a voter, when it is promoted. */
 static void change_entry(struct model *m, const struct buf *data)
 {
     Raftpb__ConfChange *cc = data == NULL ? NULL : raftpb__conf_change__unpack(NULL, data->len, data->data);
     if (cc == NULL) {
         return;
     }
-    bool present = was_added(m, cc->node_id) && !model_is_gone(m, cc->node_id);
+    struct model_member *x = find_member(m, cc->node_id);
+    bool adds_voter = cc->type == RAFTPB__CONF_CHANGE_TYPE__ConfChangeAddNode;
     if (cc->type == RAFTPB__CONF_CHANGE_TYPE__ConfChangeRemoveNode) {
-        if (present && m->n_gone < SIM_MEMBERS_EVER) {
-            m->gone[m->n_gone++] = cc->node_id;
+        if (x != NULL && !x->gone && !is_only_voter(m, x)) {
+            x->gone = true;
         }
-    } else if (cc->type != RAFTPB__CONF_CHANGE_TYPE__ConfChangeUpdateNode && !was_added(m, cc->node_id) && m->n_members < SIM_MEMBERS_EVER) {
-        m->members[m->n_members++] = cc->node_id;
+    } else if (x != NULL) {
+        x->voter = x->voter || adds_voter;
+    } else if (cc->type != RAFTPB__CONF_CHANGE_TYPE__ConfChangeUpdateNode) {
+        ASSERT(m->n_members < SIM_MEMBERS_EVER);
+        m->members[m->n_members++] = (struct model_member){.id = cc->node_id, .voter = adds_voter};
     }
     raftpb__conf_change__free_unpacked(cc, NULL);
 }

@@ -235,11 +235,7 @@ static const char *missing(struct sim *s)
         }
         bool gone = model_is_gone(&s->model, n->id);
         if (gone && n->state == NODE_UP) {
-            /* Known and open: seed 9500438. It was removed while it could not hear, asks nobody for anything any more, and so nobody tells it. It
-             * harms nobody; such members are counted. */
-            s->stats.untold += s->untold_counted ? 0u : 1u;
-            s->untold_counted = true;
-            continue;
+            return "a removed member does not know it";
         }
         if (!gone && n->state != NODE_UP) {
             return "a member is down";

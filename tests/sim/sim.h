@@ -220,6 +220,11 @@ struct hash_seen {
     bool any;
 };
 
+struct model_member {
+    uint64_t id;
+    bool voter, gone;
+};
+
 struct model {
     struct canon_entry *log; /* log[0] is before the first entry */
     size_t n, cap;
@@ -234,9 +239,8 @@ struct model {
     struct hash_seen *hashes; /* by revision */
     size_t cap_hashes;
     uint64_t leader_of_term[8192];
-    uint64_t members[SIM_MEMBERS_EVER]; /* ids ever added, in order */
-    uint64_t gone[SIM_MEMBERS_EVER];    /* ids removed */
-    size_t n_members, n_gone;
+    struct model_member members[SIM_MEMBERS_EVER]; /* ever added, in order */
+    size_t n_members;
 };
 
 /* --- clients -------------------------------------------------------------------------------------------------- */
@@ -279,11 +283,10 @@ enum plant {
 
 struct stats {
     uint64_t events, messages, snapshots_sent, snapshots_installed, restarts, acked, unknown, refused, reads, watch_events;
-    uint64_t changes, elections, faults, refused_snapshots, hung_leaders, stranded, untold;
+    uint64_t changes, elections, faults, refused_snapshots, hung_leaders, stranded;
 };
 
 struct sim {
-    bool untold_counted; /* of this world */
     uint64_t seed;
     struct rng rng;
     uint64_t now;
