@@ -42,6 +42,8 @@ fail:
 static void stream_free(struct exchange *x)
 {
     list_remove(x);
+    client_no_news(x);
+    client_forget(x, x->in.len);
     bytes_deinit(&x->in);
     bytes_deinit(&x->out);
     free(CONTAINER_OF(x, struct client_stream, x));
@@ -130,7 +132,7 @@ enum err client_submit(struct client *c, const char *path, struct slice request,
     x->arg = arg;
     x->deadline_ms = clock_now_ms(clock_real()) + timeout_ms;
     frame_message(&x->out, request);
-    enum err e = client_begin(x, path);
+    enum err e = client_begin(x, path, NULL, 0);
     if (e != OK) {
         bytes_deinit(&x->out);
         free(x);
@@ -192,13 +194,20 @@ enum err client_call(struct client *c, const char *path, struct slice request, u
 
 enum err client_stream_open(struct client *c, const char *path, struct client_stream **out)
 {
+    return client_stream_open_with(c, path, NULL, 0, out);
+}
+
+enum err client_stream_open_with(struct client *c, const char *path,
+                                 const struct client_pair *pairs, size_t n_pairs,
+                                 struct client_stream **out)
+{
     if (c->dead) {
         return ERR_CLOSED;
     }
     struct client_stream *s = xcalloc(1, sizeof(*s));
     s->x.client = c;
     s->x.is_stream = true;
-    enum err e = client_begin(&s->x, path);
+    enum err e = client_begin(&s->x, path, pairs, n_pairs);
     if (e != OK) {
         free(s);
         return e;
@@ -214,7 +223,7 @@ static enum err resume(struct exchange *x)
         x->deferred = false;
         (void)nghttp2_session_resume_data(x->client->session, x->id); /* fails when it is gone */
     }
-    return client_flush(x->client);
+    return x->client->corked ? OK : client_flush(x->client);
 }
 
 enum err client_stream_send(struct client_stream *s, struct slice message)
@@ -271,20 +280,45 @@ enum err client_stream_recv(struct client_stream *s, uint32_t timeout_ms, struct
         }
     }
     bytes_add(message, x->in.data + x->in_at + FRAME_HEAD, n);
+    client_stream_drop(s);
+    return OK;
+}
+
+bool client_stream_front(const struct client_stream *s, struct slice *message)
+{
+    size_t n = 0;
+    if (!client_front(&s->x, &n)) {
+        return false;
+    }
+    *message = slice_of(s->x.in.data + s->x.in_at + FRAME_HEAD, n);
+    return true;
+}
+
+void client_stream_drop(struct client_stream *s)
+{
+    struct exchange *x = &s->x;
+    size_t n = 0;
+    bool whole = client_front(x, &n);
+    ASSERT(whole);
     x->in_at += FRAME_HEAD + n;
     if (x->in_at == x->in.len) {
-        bytes_reset(&x->in);
+        client_forget(x, x->in.len);
+        if (x->in.cap > STREAM_KEEP_BYTES) {
+            bytes_deinit(&x->in);
+        } else {
+            bytes_reset(&x->in);
+        }
         x->in_at = 0;
     } else if (x->in_at >= x->in.len / 2 && x->in_at >= CLIENT_QUEUE_MAX / 4) {
         size_t left = x->in.len - x->in_at;
         memmove(x->in.data, x->in.data + x->in_at, left);
+        client_forget(x, x->in_at);
         x->in.len = left;
         x->in_at = 0;
     }
     if (!x->client->dead && !x->ended) {
         client_give_window(x, false);
     }
-    return OK;
 }
 
 const struct client_status *client_stream_status(const struct client_stream *s)
@@ -306,7 +340,47 @@ void client_stream_close(struct client_stream **stream)
         }
         /* nghttp2 may ask for data or report the end later: it must find nobody. */
         (void)nghttp2_session_set_stream_user_data(c->session, s->x.id, NULL);
-        client_flush(c);
+        if (!c->corked) {
+            client_flush(c);
+        }
     }
     stream_free(&s->x);
+}
+
+/* --- from an event loop --- */
+
+void client_cork(struct client *c)
+{
+    c->corked = true;
+}
+
+int client_fd(const struct client *c)
+{
+    return c->fd;
+}
+
+bool client_wants_write(const struct client *c)
+{
+    return !c->dead && (c->out_at < c->out.len || nghttp2_session_want_write(c->session) != 0);
+}
+
+void client_stream_on_news(struct client_stream *s, client_news_fn fn, void *arg)
+{
+    s->x.news = fn;
+    s->x.news_arg = arg;
+}
+
+size_t client_stream_unsent(const struct client_stream *s)
+{
+    return s->x.out.len - s->x.out_at;
+}
+
+bool client_stream_untouched(const struct client_stream *s)
+{
+    return s->x.ended && s->x.untouched;
+}
+
+void client_hold_max(struct client *c, size_t bytes)
+{
+    c->in_bytes_max = bytes;
 }

@@ -2,8 +2,9 @@
  *
  * What        HTTP/2 without TLS over TCP or a unix socket. Unary calls, one at a time
  *             (client_call) or many outstanding at once (client_submit, client_pump), and
- *             bidirectional streams. Messages are bytes: the caller encodes and decodes.
- * Callers     tests, pintle-bench, pintlectl.
+ *             bidirectional streams. Messages are bytes: the caller encodes and decodes. Who has an
+ *             event loop drives it from there, without waiting (client_drive).
+ * Callers     tests, pintle-bench, pintlectl, api/proxy.
  * Thread      A client and its streams belong to one thread at a time. Nothing is global: threads
  *             may each have clients of their own. Nothing happens behind the caller's back: bytes
  *             move only inside calls of this header.
@@ -35,6 +36,7 @@
 #define CLIENT_CODE_CANCELED 1u
 #define CLIENT_CODE_UNKNOWN 2u
 #define CLIENT_CODE_DEADLINE 4u
+#define CLIENT_CODE_EXHAUSTED 8u
 #define CLIENT_CODE_INTERNAL 13u
 #define CLIENT_CODE_UNAVAILABLE 14u
 
@@ -122,5 +124,45 @@ const struct client_status *client_stream_status(const struct client_stream *s);
 
 /* Cancel when still running, and free. Accepts NULL; leaves NULL. */
 void client_stream_close(struct client_stream **s);
+
+/* ---- from an event loop ---- */
+
+/* From now on nothing is written before client_drive or client_flush: one write for all that was
+ * queued, and no failure comes to light in between. */
+void client_cork(struct client *c);
+/* The socket, to be polled: for reading always, for writing while client_wants_write. */
+int client_fd(const struct client *c);
+bool client_wants_write(const struct client *c);
+/* Read what has come, write what can be written, and run the callbacks that are due, without
+ * waiting. *again: not everything was read, so come back soon even if the socket says nothing.
+ * ERR_CLOSED: the connection failed; the callbacks that are due because of it have run. */
+MUST_CHECK enum err client_drive(struct client *c, bool *again);
+/* Only write. ERR_CLOSED as above, but the callbacks are left to client_drive. */
+enum err client_flush(struct client *c);
+
+struct client_pair {
+    const char *name;
+    struct slice value;
+};
+/* As client_stream_open, with metadata for this call alone; at most CLIENT_METADATA_MAX. */
+MUST_CHECK enum err client_stream_open_with(struct client *c, const char *path,
+                                            const struct client_pair *pairs, size_t n_pairs,
+                                            struct client_stream **out);
+
+/* A message has come whole, all that was queued is sent, or the stream has ended. Called from
+ * client_drive and client_pump; it may use and close any stream, but not close or pump the client. */
+typedef void (*client_news_fn)(void *arg);
+void client_stream_on_news(struct client_stream *s, client_news_fn fn, void *arg);
+/* The message that waits, where it lies: borrowed until the next call of this header. false: none. */
+bool client_stream_front(const struct client_stream *s, struct slice *message);
+void client_stream_drop(struct client_stream *s); /* that message */
+/* Bytes queued and not yet given to the connection. */
+size_t client_stream_unsent(const struct client_stream *s);
+/* The server refused the call before it did anything with it, or never saw it. */
+bool client_stream_untouched(const struct client_stream *s);
+
+/* Received bytes that all streams together may hold; over it the stream that received last ends
+ * with ResourceExhausted. At first there is no such bound. */
+void client_hold_max(struct client *c, size_t bytes);
 
 #endif

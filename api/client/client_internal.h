@@ -16,6 +16,7 @@
 #define WRITE_MAX (256u * 1024u) /* bytes gathered before one send */
 #define STREAM_WINDOW (4 * 1024 * 1024)
 #define SESSION_WINDOW (64 * 1024 * 1024)
+#define STREAM_KEEP_BYTES (64u * 1024u) /* a larger buffer is not kept for the next message */
 #define NAME_MAX_BYTES 128u /* of an authority or a metadata name */
 
 struct exchange {
@@ -36,6 +37,10 @@ struct exchange {
     struct bytes in; /* framed messages; [0, in_at) are taken */
     size_t in_at;
     size_t held; /* received bytes whose window was not given back */
+    bool untouched; /* the server says that it did nothing */
+    client_news_fn news; /* streams only; may be NULL */
+    void *news_arg;
+    struct exchange *news_next, **news_prev; /* news_prev NULL: nothing to tell */
     struct client_status status;
 };
 
@@ -59,6 +64,10 @@ struct client {
     struct exchange streams;   /* list head: streams, whatever their state */
     struct exchange over;      /* list head: unary calls whose callback is due */
     size_t n_live;             /* in `live` and `over` */
+    struct exchange *news;     /* streams whose callback is due */
+    size_t in_bytes;           /* received and held by all exchanges */
+    size_t in_bytes_max;       /* 0: no bound */
+    bool corked;
     uint64_t next_deadline_ms; /* no live call ends earlier */
     struct bytes out;          /* [0, out_at) are in the socket */
     size_t out_at;
@@ -72,9 +81,13 @@ MUST_CHECK enum err client_dial(const char *target, uint32_t timeout_ms, int *fd
 /* session.c */
 MUST_CHECK enum err client_session_create(struct client *c);
 /* Hand the exchange to nghttp2, which will ask for its bytes. */
-MUST_CHECK enum err client_begin(struct exchange *x, const char *path);
-/* Write what can be written now. A failure also marks the client dead, so it may be ignored. */
-enum err client_flush(struct client *c);
+MUST_CHECK enum err client_begin(struct exchange *x, const char *path,
+                                 const struct client_pair *pairs, size_t n_pairs);
+/* There is something to tell about a stream; it is told by client_run_news. */
+void client_news(struct exchange *x);
+void client_no_news(struct exchange *x);
+/* Received bytes are not held any more. */
+void client_forget(struct exchange *x, size_t n);
 /* The connection is of no use: end everything with Unavailable. */
 void client_fail(struct client *c, const char *why);
 /* Set the status once and, for a unary call, queue its callback. */
@@ -85,7 +98,7 @@ void client_reset(struct exchange *x);
 void client_give_window(struct exchange *x, bool anyway);
 /* Size of the message at the front of `in`, or false while it is not whole. */
 bool client_front(const struct exchange *x, size_t *n_message);
-/* Run callbacks of ended calls. */
+/* Run callbacks of ended calls and of streams with news. */
 bool client_run_done(struct client *c);
 
 static inline void list_init(struct exchange *head)

@@ -23,6 +23,7 @@
 #define NS_PER_MS UINT64_C(1000000)
 #define NS_PER_S UINT64_C(1000000000)
 #define SLEEP_MAX_NS (60 * NS_PER_S)
+#define DRIVE_READS_MAX 16u /* reads of READ_MAX in one client_drive */
 
 static int hex_digit(uint8_t c)
 {
@@ -129,6 +130,12 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
     }
     bytes_add(&x->in, data, n);
     x->held += n;
+    x->client->in_bytes += n;
+    if (x->client->in_bytes_max > 0 && x->client->in_bytes > x->client->in_bytes_max) {
+        client_reset(x);
+        client_end(x, CLIENT_CODE_EXHAUSTED, true, "too many bytes of replies are waiting");
+        return 0;
+    }
     size_t n_message = 0;
     size_t have = x->in.len - x->in_at;
     bool whole = client_front(x, &n_message);
@@ -140,6 +147,9 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
         return 0;
     }
     client_give_window(x, false);
+    if (whole) {
+        client_news(x);
+    }
     return 0;
 }
 
@@ -147,6 +157,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 static void finish(struct exchange *x, uint32_t error)
 {
     size_t n_message = 0;
+    x->untouched = error == NGHTTP2_REFUSED_STREAM;
     if (!x->has_status) {
         char text[128];
         (void)snprintf(text, sizeof(text), "stream closed without a status: HTTP %d, error %u",
@@ -206,6 +217,7 @@ static ssize_t on_want_data(nghttp2_session *session, int32_t id, uint8_t *buffe
     if (x->out_at == x->out.len) {
         bytes_reset(&x->out);
         x->out_at = 0;
+        client_news(x);
         if (x->half_closed) {
             *flags |= NGHTTP2_DATA_FLAG_EOF;
         } else if (take == 0) {
@@ -254,10 +266,12 @@ static nghttp2_nv header(const char *name, const char *value)
                         strlen(value), NGHTTP2_NV_FLAG_NONE};
 }
 
-enum err client_begin(struct exchange *x, const char *path)
+enum err client_begin(struct exchange *x, const char *path, const struct client_pair *pairs,
+                      size_t n_pairs)
 {
     struct client *c = x->client;
-    nghttp2_nv headers[7 + CLIENT_METADATA_MAX];
+    ASSERT(n_pairs <= CLIENT_METADATA_MAX);
+    nghttp2_nv headers[7 + 2 * CLIENT_METADATA_MAX];
     size_t n = 0;
     headers[n++] = header(":method", "POST");
     headers[n++] = header(":scheme", "http");
@@ -268,6 +282,11 @@ enum err client_begin(struct exchange *x, const char *path)
     headers[n++] = header("te", "trailers");
     for (size_t i = 0; i < c->n_metadata; i++) {
         headers[n++] = header(c->metadata[i].name, c->metadata[i].value);
+    }
+    for (size_t i = 0; i < n_pairs; i++) {
+        headers[n] = header(pairs[i].name, "");
+        headers[n].value = (uint8_t *)(uintptr_t)pairs[i].value.data;
+        headers[n++].valuelen = pairs[i].value.len;
     }
     nghttp2_data_provider provider = {.source = {.ptr = x}, .read_callback = on_want_data};
     x->id = nghttp2_submit_request(c->session, NULL, headers, n, &provider, x);
@@ -296,10 +315,62 @@ void client_end(struct exchange *x, uint32_t code, bool local, const char *text)
     if (text != NULL) {
         (void)snprintf(x->status.text, sizeof(x->status.text), "%s", text);
     }
-    if (!x->is_stream) {
+    if (x->is_stream) {
+        client_news(x);
+    } else {
         list_remove(x);
         list_add(&x->client->over, x);
     }
+}
+
+void client_news(struct exchange *x)
+{
+    if (x->news == NULL || x->news_prev != NULL) {
+        return;
+    }
+    struct exchange **head = &x->client->news;
+    x->news_next = *head;
+    x->news_prev = head;
+    if (*head != NULL) {
+        (*head)->news_prev = &x->news_next;
+    }
+    *head = x;
+}
+
+void client_no_news(struct exchange *x)
+{
+    if (x->news_prev == NULL) {
+        return;
+    }
+    *x->news_prev = x->news_next;
+    if (x->news_next != NULL) {
+        x->news_next->news_prev = x->news_prev;
+    }
+    x->news_next = NULL;
+    x->news_prev = NULL;
+}
+
+void client_forget(struct exchange *x, size_t n)
+{
+    ASSERT(n <= x->client->in_bytes);
+    x->client->in_bytes -= n;
+}
+
+/* What is told now may cause news of others, or again of the same: that comes with the next round. */
+static bool run_news(struct client *c)
+{
+    struct exchange *now = c->news;
+    bool any = now != NULL;
+    c->news = NULL;
+    if (any) {
+        now->news_prev = &now;
+    }
+    while (now != NULL) {
+        struct exchange *x = now;
+        client_no_news(x);
+        x->news(x->news_arg);
+    }
+    return any;
 }
 
 void client_fail(struct client *c, const char *why)
@@ -414,12 +485,31 @@ bool client_run_done(struct client *c)
             /* nghttp2 may still hold the stream: it must not find freed memory there. */
             (void)nghttp2_session_set_stream_user_data(c->session, x->id, NULL);
         }
+        client_forget(x, x->in.len);
         bytes_deinit(&x->in);
         bytes_deinit(&x->out);
         free(x);
         any = true;
     }
-    return any;
+    return run_news(c) || any;
+}
+
+enum err client_drive(struct client *c, bool *again)
+{
+    bool moved = true;
+    enum err e = c->dead ? ERR_CLOSED : OK;
+    for (unsigned i = 0; i < DRIVE_READS_MAX && e == OK && moved; i++) {
+        moved = false;
+        e = receive(c, &moved);
+    }
+    expire(c, clock_now_ms(clock_real()));
+    enum err flushed = client_flush(c); /* nghttp2's own frames, and news that all is sent */
+    (void)client_run_done(c);
+    if (flushed == OK) {
+        flushed = client_flush(c);
+    }
+    *again = moved || c->news != NULL || c->over.next != &c->over;
+    return e != OK ? e : flushed;
 }
 
 /* How long to sleep: until the earliest deadline of any call, at most until `until_ns`. */
