@@ -103,18 +103,7 @@ static void entered(struct waiter *w, struct slice reply)
 
 static void enter(struct waiter *w)
 {
-    struct bytes txn = {0}, put = {0}, get = {0};
-    waiter_name_key(w);
-    put_created(&txn, bytes_slice(&w->key), 0);
-    put_put(&put, bytes_slice(&w->key), bytes_slice(&w->value), w->lease);
-    put_range_key(&get, bytes_slice(&w->key));
-    put_op(&txn, BRANCH_THEN, OP_PUT, bytes_slice(&put));
-    put_op(&txn, BRANCH_ELSE, OP_RANGE, bytes_slice(&get));
-    w->entering = true;
-    waiter_step(w, "/etcdserverpb.KV/Txn", bytes_slice(&txn), entered);
-    bytes_deinit(&txn);
-    bytes_deinit(&put);
-    bytes_deinit(&get);
+    waiter_enter(w, false, entered);
 }
 
 static void on_campaign(struct grpc_call *c, struct slice bytes)

@@ -76,23 +76,8 @@ static void entered(struct waiter *w, struct slice reply)
 
 static void enter(struct waiter *w)
 {
-    struct bytes txn = {0}, put = {0}, get = {0}, owner = {0};
-    waiter_name_key(w);
-    put_created(&txn, bytes_slice(&w->key), 0);
-    put_put(&put, bytes_slice(&w->key), (struct slice){NULL, 0}, w->lease);
-    put_range_key(&get, bytes_slice(&w->key));
-    put_range_first(&owner, &w->prefix);
-    put_op(&txn, BRANCH_THEN, OP_PUT, bytes_slice(&put));
-    put_op(&txn, BRANCH_THEN, OP_RANGE, bytes_slice(&owner));
-    put_op(&txn, BRANCH_ELSE, OP_RANGE, bytes_slice(&get));
-    put_op(&txn, BRANCH_ELSE, OP_RANGE, bytes_slice(&owner));
-    w->entering = true;
     w->leave_on_failure = true;
-    waiter_step(w, "/etcdserverpb.KV/Txn", bytes_slice(&txn), entered);
-    bytes_deinit(&txn);
-    bytes_deinit(&put);
-    bytes_deinit(&get);
-    bytes_deinit(&owner);
+    waiter_enter(w, true, entered);
 }
 
 static void on_lock(struct grpc_call *c, struct slice bytes)

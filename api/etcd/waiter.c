@@ -364,13 +364,6 @@ void waiter_keep_header(struct waiter *w, struct slice reply)
     bytes_set(&w->header, message_field(reply, 1));
 }
 
-void waiter_name_key(struct waiter *w)
-{
-    uint64_t magnitude = w->lease < 0 ? 0 - (uint64_t)w->lease : (uint64_t)w->lease;
-    bytes_set(&w->key, bytes_slice(&w->prefix));
-    bytes_printf(&w->key, "%s%" PRIx64, w->lease < 0 ? "-" : "", magnitude);
-}
-
 /* --- what both services do -------------------------------------------------------------------------------------------------- */
 
 static void leased(struct waiter *w, struct slice reply)
@@ -398,6 +391,35 @@ void waiter_with_lease(struct waiter *w, void (*then)(struct waiter *w))
     wire_add_int(&request, TTL, WAITER_LEASE_TTL_S);
     waiter_step(w, "/etcdserverpb.Lease/LeaseGrant", bytes_slice(&request), leased);
     bytes_deinit(&request);
+}
+
+static void name_key(struct waiter *w)
+{
+    uint64_t magnitude = w->lease < 0 ? 0 - (uint64_t)w->lease : (uint64_t)w->lease;
+    bytes_set(&w->key, bytes_slice(&w->prefix));
+    bytes_printf(&w->key, "%s%" PRIx64, w->lease < 0 ? "-" : "", magnitude);
+}
+
+void waiter_enter(struct waiter *w, bool owner, void (*then)(struct waiter *w, struct slice reply))
+{
+    struct bytes txn = {0}, put = {0}, get = {0}, first = {0};
+    name_key(w);
+    put_created(&txn, bytes_slice(&w->key), 0);
+    put_put(&put, bytes_slice(&w->key), bytes_slice(&w->value), w->lease);
+    put_range_key(&get, bytes_slice(&w->key));
+    put_op(&txn, BRANCH_THEN, OP_PUT, bytes_slice(&put));
+    put_op(&txn, BRANCH_ELSE, OP_RANGE, bytes_slice(&get));
+    if (owner) {
+        put_range_first(&first, &w->prefix);
+        put_op(&txn, BRANCH_THEN, OP_RANGE, bytes_slice(&first));
+        put_op(&txn, BRANCH_ELSE, OP_RANGE, bytes_slice(&first));
+    }
+    w->entering = true;
+    waiter_step(w, "/etcdserverpb.KV/Txn", bytes_slice(&txn), then);
+    bytes_deinit(&txn);
+    bytes_deinit(&put);
+    bytes_deinit(&get);
+    bytes_deinit(&first);
 }
 
 static bool older_changed(struct waiter *w, const Etcdserverpb__WatchResponse *r)

@@ -71,8 +71,9 @@ void waiter_watch(struct waiter *w, struct slice key, struct slice range_end, in
 void waiter_watch_close(struct waiter *w);
 void waiter_wait_turn(struct waiter *w); /* until no key of the line is older than `rev`; then `turn` */
 
-/* Its key: prefix and the lease in hexadecimal. */
-void waiter_name_key(struct waiter *w);
+/* Stand in line: make `key`, which is prefix and the lease in hexadecimal, with `value`, or read it when it is there already. `then` gets the
+ * txn's reply; with `owner` its second response is the oldest key of the line. `entering` is set until it comes. */
+void waiter_enter(struct waiter *w, bool owner, void (*then)(struct waiter *w, struct slice reply));
 
 /* Pieces of requests, appended. */
 void put_range_first(struct bytes *range, const struct bytes *prefix);                   /* the oldest key of the line */
