@@ -121,3 +121,20 @@ class ServerCase(unittest.TestCase):
             return
         self.assertEqual(self.server.stop(), -signal.SIGTERM)
         self.assertNotIn("Sanitizer", self.server.log_text())
+
+
+class SharedServerCase(unittest.TestCase):
+    """A test class with one server for all of its methods."""
+
+    flags = ()
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server(cls.flags).start()
+
+    @classmethod
+    def tearDownClass(cls):
+        code = cls.server.stop()
+        log = cls.server.log_text()
+        cls.server.close()
+        assert code == -signal.SIGTERM and "Sanitizer" not in log, log[-4000:]

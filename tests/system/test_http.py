@@ -2,12 +2,11 @@
 import http.client
 import json
 import re
-import signal
 import socket
 import time
 import unittest
 
-from harness import Server, etcdctl
+from harness import SharedServerCase, etcdctl
 from raw_http2 import Connection, message
 from wire import field
 
@@ -25,20 +24,7 @@ class Reply:
         return self.headers.get("content-type")
 
 
-class HttpCase(unittest.TestCase):
-    flags = ()
-
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server(cls.flags).start()
-
-    @classmethod
-    def tearDownClass(cls):
-        code = cls.server.stop()
-        log = cls.server.log_text()
-        cls.server.close()
-        assert code == -signal.SIGTERM and "Sanitizer" not in log, log[-4000:]
-
+class HttpCase(SharedServerCase):
     def ask(self, path, method="GET", body=None, headers=None):
         c = http.client.HTTPConnection("127.0.0.1", self.server.port, timeout=30)
         try:

@@ -321,7 +321,7 @@ static const struct {
      "{\"code\":16,\"message\":\"etcdserver: \\\"invalid\\\"\\nauth token\"}"},
     {"a body that is no JSON", "/v3/kv/put", "", "{", "HTTP/1.1 400 Bad Request\r\n" JSON, "{\"code\":3,\"message\":\"unexpected EOF\"}"},
     {"no such path", "/v3/kv/steal", "", "{}", "HTTP/1.1 404 Not Found\r\n" JSON, "{\"code\":5,\"message\":\"Not Found\"}"},
-    {"a method that nobody serves", "/v3/auth/enable", "", "{}", "HTTP/1.1 501 Not Implemented\r\n" JSON,
+    {"a path whose service this server of the test does not have", "/v3/auth/enable", "", "{}", "HTTP/1.1 501 Not Implemented\r\n" JSON,
      "{\"code\":12,\"message\":\"unknown service etcdserverpb.Auth\"}"},
     {"a timeout that is none", "/v3/kv/put", "Grpc-Timeout: 5x\r\n", "{}", "HTTP/1.1 400 Bad Request\r\n" JSON,
      "{\"code\":3,\"message\":\"invalid grpc-timeout: 5x\"}"},
