@@ -5,6 +5,8 @@
  * Bytes are taken from the call only while the connection has room, and only one field of a message is held at a time, so that a range of any
  * size goes through in little memory. A reply that fits into one piece is sent whole, with its length, once the status is known; errors have
  * their own HTTP status as long as nothing is sent.
+ *
+ * Over a WebSocket the client's messages are the body, and go on coming while the call runs; each line of the reply is a message.
  */
 #include "api/gateway/gateway.h"
 
@@ -16,6 +18,8 @@
 #include "api/gateway/limits.h"
 #include "api/gateway/message.h"
 #include "api/gateway/routes.h"
+#include "api/gateway/split.h"
+#include "api/gateway/websocket.h"
 #include "api/grpc/local.h"
 #include "base/assert.h"
 #include "base/mem.h"
@@ -28,6 +32,9 @@
 struct gateway_call {
     struct grpc_local local;
     struct http_exchange *x; /* until it is answered */
+    struct websocket *socket; /* owned; NULL: an exchange like others */
+    struct gjson_split split; /* of what the socket brought */
+    bool asked;               /* the socket has brought all that the method wants to hear */
     const struct route *route;
     /* The message that is being taken. */
     bool in_message;
@@ -52,6 +59,9 @@ static bool is_stream(const struct route *r)
 static void destroy(struct gateway_call *g)
 {
     grpc_local_close(&g->local);
+    if (g->socket != NULL) {
+        websocket_close(g->socket, WEBSOCKET_FAILED);
+    }
     bytes_deinit(&g->in);
     bytes_deinit(&g->out);
     free(g);
@@ -126,6 +136,11 @@ static void begin(struct gateway_call *g, int status, const char *type, const ch
 
 static void send_out(struct gateway_call *g)
 {
+    if (g->socket != NULL) {
+        websocket_send(g->socket, bytes_slice(&g->out), !g->in_message);
+        bytes_reset(&g->out);
+        return;
+    }
     if (!g->begun) {
         begin(g, 200, JSON_TYPE, METADATA_TYPE);
     }
@@ -141,8 +156,38 @@ static void end(struct gateway_call *g)
     http_stream_end(x);
 }
 
+/* The last word over a socket; then it is closed. */
+static void end_socket(struct gateway_call *g, unsigned code)
+{
+    websocket_close(g->socket, code);
+    g->socket = NULL;
+    end(g);
+}
+
+static void fail_socket(struct gateway_call *g, enum grpc_code code, struct slice text)
+{
+    if (g->in_message) {
+        end_socket(g, WEBSOCKET_FAILED);
+        return;
+    }
+    bytes_reset(&g->out);
+    if (is_stream(g->route)) {
+        bytes_add_str(&g->out, "{\"error\":");
+    }
+    add_status(&g->out, code, text);
+    if (is_stream(g->route)) {
+        bytes_add(&g->out, "}", 1);
+    }
+    send_out(g);
+    end_socket(g, WEBSOCKET_NORMAL);
+}
+
 static void fail(struct gateway_call *g, enum grpc_code code, struct slice text)
 {
+    if (g->socket != NULL) {
+        fail_socket(g, code, text);
+        return;
+    }
     if (g->in_message || (g->begun && !is_stream(g->route))) {
         /* Half a reply is out, or would be: better none than one that looks whole. */
         if (g->begun) {
@@ -177,6 +222,10 @@ static void finish(struct gateway_call *g, enum grpc_code code, struct slice tex
     }
     if (g->in_message || (g->n_messages == 0 && !is_stream(g->route))) {
         fail(g, GRPC_INTERNAL, slice_str("unexpected EOF"));
+        return;
+    }
+    if (g->socket != NULL) {
+        end_socket(g, WEBSOCKET_NORMAL);
         return;
     }
     if (!g->begun && !is_stream(g->route)) {
@@ -218,7 +267,9 @@ static void message_ended(struct gateway_call *g)
     g->in_message = false;
     g->n_messages++;
     if (is_stream(g->route)) {
-        bytes_add_str(&g->out, "}\n");
+        bytes_add_str(&g->out, g->socket == NULL ? "}\n" : "}");
+    }
+    if (is_stream(g->route) || g->socket != NULL) {
         send_out(g);
     }
 }
@@ -299,7 +350,11 @@ static void on_ready(struct grpc_local *l)
 
 static void on_written(void *arg)
 {
-    pump(arg);
+    struct gateway_call *g = arg;
+    if (g->socket != NULL) {
+        websocket_written(g->socket);
+    }
+    pump(g);
 }
 
 static void on_drain(void *arg)
@@ -351,16 +406,20 @@ static bool parse_timeout(const char *text, uint64_t *ms)
     return true;
 }
 
-/* A header as metadata; values that are not printable ASCII cannot be. */
-static struct slice metadata(const struct http_request *r, const char *name)
+/* As metadata; what is not printable ASCII cannot be. */
+static struct slice printable(const char *v)
 {
-    const char *v = http_request_header(r, name);
     for (const char *p = v; *p != '\0'; p++) {
         if ((unsigned char)*p < 0x20 || (unsigned char)*p > 0x7e) {
             return (struct slice){NULL, 0};
         }
     }
     return *v == '\0' ? (struct slice){NULL, 0} : slice_str(v);
+}
+
+static struct slice metadata(const struct http_request *r, const char *name)
+{
+    return printable(http_request_header(r, name));
 }
 
 static struct grpc_local_head head_of(const struct route *route, const struct http_request *r)
@@ -437,6 +496,107 @@ static void call(struct grpc_server *s, const struct route *route, struct http_e
     bytes_deinit(&message);
 }
 
+/* --- over a socket ------------------------------------------------------------------------------------------------------- */
+
+static enum err send_value(struct gateway_call *g, struct slice value, struct err_ctx *ec)
+{
+    bool one = g->route->kind != GRPC_BIDI;
+    struct gjson j;
+    struct bytes message = {0};
+    gjson_init(&j, value, ec);
+    enum err e = message_from_json(&j, g->route->request, &message);
+    gjson_deinit(&j);
+    if (e == OK) {
+        grpc_local_send(&g->local, bytes_slice(&message));
+    }
+    bytes_deinit(&message);
+    /* Of a stream, what is no message ends it, as if the client had said nothing more. */
+    g->asked = one || e != OK;
+    if (g->asked) {
+        grpc_local_half_close(&g->local);
+    }
+    return one ? e : OK;
+}
+
+/* What the socket brought, value by value, to the call; behind the last that is wanted nothing is listened to. */
+static void take_text(struct gateway_call *g, struct bytes *text)
+{
+    struct err_ctx ec = {{0}};
+    enum err e = OK;
+    size_t at = 0;
+    while (!g->asked && at < text->len) {
+        size_t n = gjson_split(&g->split, slice_of(text->data + at, text->len - at));
+        if (n == 0) {
+            break;
+        }
+        e = send_value(g, slice_of(text->data + at, n), &ec);
+        at += n;
+    }
+    at = g->asked ? text->len : at;
+    if (at > 0) {
+        memmove(text->data, text->data + at, text->len - at);
+        text->len -= at;
+    }
+    if (e != OK) {
+        fail(g, GRPC_INVALID_ARGUMENT, slice_str(ec.text));
+    } else if (text->len > SOCKET_MESSAGE_BYTES_MAX) {
+        end_socket(g, WEBSOCKET_TOO_BIG);
+    }
+}
+
+static void on_socket(void *arg)
+{
+    struct gateway_call *g = arg;
+    if (websocket_is_over(g->socket)) {
+        end_socket(g, WEBSOCKET_NORMAL);
+        return;
+    }
+    take_text(g, websocket_text(g->socket));
+}
+
+/* The client is told when the service ends what would not end by itself; who has asked nothing is told at once. */
+static void on_socket_drain(void *arg)
+{
+    struct gateway_call *g = arg;
+    if (g->route->kind != GRPC_BIDI && !g->asked) {
+        end_socket(g, WEBSOCKET_GOING_AWAY);
+        return;
+    }
+    grpc_local_drain(&g->local);
+}
+
+static void open_socket(struct grpc_server *s, const struct route *route, struct http_exchange *x, const struct http_request *r)
+{
+    struct gateway_call *g = create(route, x);
+    g->socket = websocket_accept(x, r, on_socket, g);
+    if (g->socket == NULL) {
+        destroy(g);
+        return;
+    }
+    g->begun = true;
+    http_stream_on_written(x, on_written, g);
+    http_exchange_on_gone(x, on_gone, g);
+    http_exchange_on_drain(x, on_socket_drain, g);
+    if (route == NULL) {
+        add_status(&g->out, GRPC_NOT_FOUND, slice_str("Not Found"));
+        send_out(g);
+        end_socket(g, WEBSOCKET_NORMAL);
+        return;
+    }
+    char *authorization = websocket_authorization(r);
+    const struct grpc_local_head head = {
+        .path = route->method,
+        .authorization = printable(authorization),
+        .from_gateway = true,
+        .timeout_ms = UINT64_MAX,
+    };
+    bool open = grpc_local_open(&g->local, s, http_exchange_loop(x), &head);
+    free(authorization);
+    if (!open) {
+        fail(g, GRPC_UNAVAILABLE, slice_str("etcdserver: server stopped"));
+    }
+}
+
 bool gateway_takes(const char *path)
 {
     return strncmp(path, "/v3/", 4) == 0 || strncmp(path, "/v3beta/", 8) == 0;
@@ -447,6 +607,10 @@ void gateway_handle(struct grpc_server *s, struct http_exchange *x, const struct
     char *beta = strncmp(r->path, "/v3beta/", 8) == 0 ? xasprintf("/v3/%s", r->path + 8) : NULL;
     const struct route *route = route_find(beta != NULL ? beta : r->path);
     free(beta);
+    if (websocket_asked(r)) {
+        open_socket(s, route, x, r);
+        return;
+    }
     if (route == NULL) {
         respond_status(x, GRPC_NOT_FOUND, slice_str("Not Found"));
         return;

@@ -11,5 +11,6 @@
 #define GATEWAY_PIECE_BYTES (64u * 1024u)  /* JSON handed to the connection at a time; a reply up to this size goes with its length, not in chunks */
 #define GATEWAY_QUEUE_BYTES (512u * 1024u) /* waiting for a slow client: over it nothing is taken from the service */
 #define GATEWAY_FIELD_BYTES_MAX (64u * 1024u * 1024u) /* one field of a reply (a key with its value, a response of a txn): ResourceExhausted */
+#define SOCKET_MESSAGE_BYTES_MAX (8u * 1024u * 1024u) /* of JSON that a WebSocket brought and that is no whole value yet, as of a body: closed with 1009 */
 
 #endif

@@ -29,6 +29,7 @@ struct http_request {
     const char *authorization;   /* "" when absent */
     const char *content_type;    /* "" when absent */
     const char *accept_encoding; /* "" when absent */
+    bool upgrade; /* HTTP/1.1, and its Connection field has "upgrade": http_upgrade may be the answer */
     const struct h1 *head;       /* private: for http_request_header; may be NULL */
 };
 /* The first value of a field, its name in either case; "" when absent. Borrowed like the request. */
@@ -74,6 +75,14 @@ void http_stream_begin(struct http_exchange *x, int status, const char *content_
                        const char *headers);
 void http_stream_send(struct http_exchange *x, struct slice piece); /* copied */
 void http_stream_end(struct http_exchange *x);            /* the exchange is gone afterwards */
+
+/* Instead of a stream of chunks: the connection changes its protocol ("101 Switching Protocols", with
+ * `headers`), in `handle` of a request that asked for it. What http_stream_send gets goes out as it is, and
+ * what the client sends from now on goes to `piece`, borrowed; http_body_pause holds for it.
+ * http_stream_end closes the connection when everything is written. A client that sends nothing at all
+ * for CONN_IDLE_MS is closed. */
+void http_upgrade(struct http_exchange *x, const char *headers,
+                  void (*piece)(void *arg, struct slice piece), void *arg);
 size_t http_stream_queued(const struct http_exchange *x); /* bytes not yet given to the socket */
 /* Call `fn` each time that bytes of the answer have been taken by the kernel. */
 void http_stream_on_written(struct http_exchange *x, void (*fn)(void *arg), void *arg);

@@ -4,7 +4,7 @@
  *       └──────────── a fault: canned answer, then DONE ◄───────────────────────┘
  *
  * A streamed request is given to the handler with its head; the states go on as above, and an answer
- * before the end of the body leads to DONE.
+ * before the end of the body leads to DONE. An upgrade leads from WAIT to UPGRADED: bytes in both directions until the answer's end, then DONE.
  *
  * The parser is paused at the end of a message; what came behind it is held until the answer is
  * out. Reading goes on meanwhile, up to a bound, so that a client's leaving is seen. The head is
@@ -22,7 +22,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
-enum h1_state { H1_IDLE, H1_HEAD, H1_BODY, H1_WAIT, H1_DONE };
+enum h1_state { H1_IDLE, H1_HEAD, H1_BODY, H1_WAIT, H1_UPGRADED, H1_DONE };
 enum piece { PIECE_TARGET, PIECE_NAME, PIECE_VALUE };
 
 struct http_exchange {
@@ -54,6 +54,7 @@ struct h1 {
     bool old;        /* HTTP/1.0 */
     bool no_body;    /* the request was HEAD */
     bool eof;        /* the client has sent its last byte */
+    bool heard;      /* the client has sent something since the upgrade */
     unsigned n_headers;
     int fault;         /* status to refuse with, set inside the parser's callbacks; 0: none */
     struct bytes head; /* strings, see above */
@@ -147,7 +148,7 @@ static void end_exchange(struct http_exchange *x)
     if (h != NULL) {
         h->exchange = NULL;
         conn_mark_dirty(h->conn);
-        if (!h->complete) {
+        if (!h->complete || h->state == H1_UPGRADED) {
             h->state = H1_DONE;
             conn_finish(h->conn);
         }
@@ -230,6 +231,19 @@ void http_stream_end(struct http_exchange *x)
     end_exchange(x);
 }
 
+void http_upgrade(struct http_exchange *x, const char *headers,
+                  void (*piece)(void *arg, struct slice piece), void *arg)
+{
+    struct h1 *h = x->h1;
+    ASSERT(!x->streaming && h != NULL && h->state == H1_WAIT);
+    x->streaming = true;
+    http_body_to(x, piece, NULL, arg);
+    h->state = H1_UPGRADED;
+    bytes_printf(&h->out, "HTTP/1.1 101 %s\r\n%s\r\n", status_text(101), headers);
+    conn_timer_in(h->conn, CONN_IDLE_MS);
+    conn_mark_dirty(h->conn);
+}
+
 size_t http_stream_queued(const struct http_exchange *x)
 {
     return x->h1 == NULL ? 0 : x->h1->out.len - x->h1->out_at;
@@ -268,6 +282,9 @@ void http_body_to(struct http_exchange *x, void (*piece)(void *arg, struct slice
 void http_body_pause(struct http_exchange *x, bool pause)
 {
     struct h1 *h = x->h1;
+    if (h != NULL && h->state == H1_UPGRADED) {
+        conn_reading(h->conn, !pause);
+    }
     if (h == NULL || h->complete) {
         return;
     }
@@ -415,6 +432,7 @@ static struct http_request request_of(const struct h1 *h)
         .authorization = field(h, "authorization", &n),
         .content_type = field(h, "content-type", &n),
         .accept_encoding = field(h, "accept-encoding", &n),
+        .upgrade = h->parser.upgrade != 0 && h->parser.method != HTTP_CONNECT && !h->old,
         .head = h,
     };
 }
@@ -583,10 +601,20 @@ static void hold(struct h1 *h, struct slice in)
     }
 }
 
+static void upgraded_input(struct h1 *h, struct slice in)
+{
+    h->heard = true;
+    h->exchange->body_piece(h->exchange->body_arg, in);
+}
+
 void h1_input(struct conn *c, struct slice in)
 {
     struct h1 *h = c->h1;
     if (h->state == H1_DONE) {
+        return;
+    }
+    if (h->state == H1_UPGRADED) {
+        upgraded_input(h, in);
         return;
     }
     if (h->state == H1_WAIT) {
@@ -606,6 +634,13 @@ void h1_input(struct conn *c, struct slice in)
     if (!h->streamed) {
         wait_for_answer(h);
         dispatch(h);
+    }
+    if (h->state == H1_UPGRADED && h->held.len > 0) {
+        struct bytes held = h->held;
+        h->held = (struct bytes){0};
+        conn_reading(h->conn, true);
+        upgraded_input(h, bytes_slice(&held));
+        bytes_deinit(&held);
     }
 }
 
@@ -709,7 +744,7 @@ void h1_written(struct conn *c)
 void h1_drain(struct conn *c)
 {
     struct h1 *h = c->h1;
-    if (h->state == H1_WAIT) {
+    if (h->state == H1_WAIT || h->state == H1_UPGRADED) {
         h->keep_alive = false;
         if (h->exchange != NULL && h->exchange->drain != NULL) {
             h->exchange->drain(h->exchange->drain_arg);
@@ -720,8 +755,12 @@ void h1_drain(struct conn *c)
     }
 }
 
-/* Too slow with a head or body, or idle for too long. Go closes without a word as well. */
+/* Too slow with a head or body, or idle for too long: Go closes without a word as well. While an answer is awaited or sent no such time runs; what
+ * fires then was set for a write that stalled, which conn.c has looked at. */
 void h1_timer(struct conn *c)
 {
-    conn_kill(c);
+    const struct h1 *h = c->h1;
+    if (h->state < H1_WAIT || (h->state == H1_UPGRADED && !h->heard)) {
+        conn_kill(c);
+    }
 }

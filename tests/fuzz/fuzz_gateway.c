@@ -3,6 +3,7 @@
 #include "api/gateway/access.h"
 #include "api/gateway/message.h"
 #include "api/gateway/routes.h"
+#include "api/gateway/split.h"
 #include "base/assert.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -80,6 +81,24 @@ static void check_reply(const struct route *r, struct slice wire, size_t piece)
     bytes_deinit(&all);
 }
 
+/* What the reader takes for an object ends where the splitter says, however it comes. */
+static void check_split(struct slice text, size_t piece)
+{
+    struct gjson j;
+    struct gjson_split s = {0};
+    size_t given = 0, n = 0;
+    while (n == 0 && given < text.len) {
+        given = text.len - given < piece ? text.len : given + piece;
+        n = gjson_split(&s, slice_of(text.data, given));
+        ASSERT(n <= given);
+    }
+    gjson_init(&j, text, NULL);
+    if (gjson_peek(&j) == JSON_OBJECT && gjson_skip(&j) == OK) {
+        ASSERT(n == (size_t)(j.at - j.start));
+    }
+    gjson_deinit(&j);
+}
+
 static void check_access(struct slice s)
 {
     char name[256];
@@ -100,5 +119,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     check_request(r, rest);
     check_reply(r, rest, data[1] + 1u);
     check_access(rest);
+    check_split(rest, data[1] + 1u);
     return 0;
 }

@@ -20,6 +20,7 @@ struct site {
     struct http_exchange *kept; /* /keep */
     unsigned n_requests;
     unsigned n_gone;
+    char came[64]; /* after an upgrade */
     char seen[4096]; /* of the last request */
 };
 
@@ -42,6 +43,15 @@ static bool turn_end(void *loop_state)
 
 static const struct h2_handler no_h2 = {.attach = attach, .detach = detach, .turn_end = turn_end};
 
+static void on_piece(void *arg, struct slice piece)
+{
+    struct site *s = arg;
+    size_t n = strlen(s->came);
+    assert_true(n + piece.len < sizeof(s->came));
+    memcpy(s->came + n, piece.data, piece.len);
+    s->came[n + piece.len] = '\0';
+}
+
 static void handle(void *arg, struct http_exchange *x, const struct http_request *r)
 {
     struct site *s = arg;
@@ -51,6 +61,9 @@ static void handle(void *arg, struct http_exchange *x, const struct http_request
                    r->body.len);
     if (strcmp(r->path, "/keep") == 0) {
         s->kept = x;
+    } else if (strcmp(r->path, "/upgrade") == 0 && r->upgrade) {
+        s->kept = x;
+        http_upgrade(x, "Upgrade: talk\r\nConnection: Upgrade\r\n", on_piece, s);
     } else if (strcmp(r->path, "/none") == 0) {
         http_respond(x, 204, NULL, NULL, slice_of(NULL, 0));
     } else {
@@ -415,6 +428,80 @@ static void test_deadlines(void **state)
     assert_true(s->mc.closed);
 }
 
+/* A time that was set for one write which stalled is over when that write is. */
+static void test_a_slow_reader_of_a_long_answer_is_kept(void **state)
+{
+    struct site *s = *state;
+    feed(s, "GET /keep HTTP/1.1\r\nHost: h\r\n\r\n");
+    http_stream_begin(s->kept, 200, NULL, NULL);
+    for (unsigned i = 0; i < 5; i++) {
+        s->mc.room = 3;
+        http_stream_send(s->kept, slice_str("0123456789"));
+        hub_flush(&s->hub);
+        assert_true(s->mc.blocked);
+        pass(s, CONN_STALL_MS - 1);
+        assert_false(s->mc.closed);
+        mem_unblock(&s->mc);
+        hub_flush(&s->hub);
+    }
+    s->mc.room = 3;
+    http_stream_send(s->kept, slice_str("0123456789"));
+    hub_flush(&s->hub);
+    pass(s, CONN_STALL_MS);
+    assert_true(s->mc.closed);
+    http_stream_end(s->kept);
+}
+
+#define UPGRADE "GET /upgrade HTTP/1.1\r\nHost: h\r\nConnection: a, upgrade\r\nUpgrade: talk\r\n\r\n"
+
+static void test_upgrade(void **state)
+{
+    struct site *s = *state;
+    feed(s, UPGRADE "GET / HTT");
+    assert_string_equal(take(s), "HTTP/1.1 101 Switching Protocols\r\nUpgrade: talk\r\nConnection: Upgrade\r\n\r\n");
+    feed(s, "P/1.1\r\n");
+    assert_string_equal(s->came, "GET / HTTP/1.1\r\n");
+    assert_int_equal(s->n_requests, 1);
+    http_stream_send(s->kept, slice_str("as it is"));
+    hub_flush(&s->hub);
+    assert_string_equal(take(s), "as it is");
+    http_body_pause(s->kept, true);
+    assert_false(s->mc.reading);
+    http_body_pause(s->kept, false);
+    assert_true(s->mc.reading);
+    pass(s, 10 * CONN_IDLE_MS);
+    assert_false(s->mc.closed);
+    http_stream_send(s->kept, slice_str("bye"));
+    http_stream_end(s->kept);
+    hub_flush(&s->hub);
+    feed(s, "too late");
+    assert_string_equal(take(s), "bye");
+    assert_true(s->mc.shut);
+    assert_string_equal(s->came, "GET / HTTP/1.1\r\n");
+}
+
+static void test_upgraded_clients_that_leave_or_say_nothing(void **state)
+{
+    struct site *s = *state;
+    feed(s, UPGRADE);
+    http_exchange_on_gone(s->kept, count_gone, s);
+    conn_eof(&s->mc.conn);
+    hub_flush(&s->hub);
+    assert_true(s->mc.closed);
+    assert_int_equal(s->n_gone, 1);
+    http_stream_end(s->kept);
+    bytes_deinit(&s->mc.out);
+    again(s);
+    feed(s, UPGRADE);
+    pass(s, CONN_IDLE_MS);
+    assert_true(s->mc.closed);
+    http_stream_end(s->kept);
+    bytes_deinit(&s->mc.out);
+    again(s);
+    feed(s, "GET /upgrade HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: talk\r\n\r\n");
+    assert_non_null(strstr(take(s), "200 OK"));
+}
+
 static void test_drain_ends_idle_now_and_busy_after_its_answer(void **state)
 {
     struct site *s = *state;
@@ -452,6 +539,9 @@ int main(void)
         SITE_TEST(test_streamed_answer),
         SITE_TEST(test_large_answer_goes_out_in_pieces),
         SITE_TEST(test_deadlines),
+        SITE_TEST(test_a_slow_reader_of_a_long_answer_is_kept),
+        SITE_TEST(test_upgrade),
+        SITE_TEST(test_upgraded_clients_that_leave_or_say_nothing),
         SITE_TEST(test_drain_ends_idle_now_and_busy_after_its_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
