@@ -36,6 +36,8 @@ struct entry {
     uint64_t now_ms;
     struct bytes *body; /* NULL: no reply is wanted */
     struct apply_result *out;
+    bool compacts;
+    struct pass pass; /* of an entry that compacts */
     struct err_ctx ec;
 };
 
@@ -142,12 +144,8 @@ static void apply_compaction(struct entry *x, const Etcdserverpb__CompactionRequ
     uint8_t row[RECORD_KEY_BYTES_MAX];
     size_t len = record_key_encode(row, (struct rev){c->revision, 0}, false);
     rows_add(&e->entry_rows, BUCKET_META, slice_str(ROW_SCHEDULED_COMPACT), slice_of(row, len));
-    lock_write(e);
-    e->mark.compact_before = before;
-    e->mark.compact_hashable = finished == before;
-    e->mark.compact_revision = c->revision;
-    atomic_store_explicit(&e->compact_revision, c->revision, memory_order_release);
-    unlock(e);
+    x->compacts = true;
+    x->pass = (struct pass){c->revision, before, true};
     x->out->compacting_to = c->physical ? c->revision : 0;
 }
 
@@ -415,8 +413,9 @@ void engine_pend_rows(struct engine *e)
     unlock(e);
 }
 
-static void publish(struct engine *e, uint64_t index, uint64_t term)
+static void publish(const struct entry *x, uint64_t term)
 {
+    struct engine *e = x->e;
     struct event_batch *b = take_changes(e);
     size_t bytes = e->entry_bytes + e->entry_rows.bytes + ENTRY_OVERHEAD_BYTES;
     e->entry_bytes = 0;
@@ -426,13 +425,18 @@ static void publish(struct engine *e, uint64_t index, uint64_t term)
     e->tail.published = e->tail.end;
     rows_move(&e->rows, &e->entry_rows);
     e->unsealed_bytes += bytes;
-    e->mark.index = index;
+    e->mark.index = x->index;
     e->mark.term = term;
     e->mark.revision = revision;
+    if (x->compacts) {
+        passes_add(e, &x->pass);
+        e->mark.compact_revision = x->pass.target;
+        atomic_store_explicit(&e->compact_revision, x->pass.target, memory_order_release);
+    }
     atomic_fetch_add_explicit(&e->pending_bytes, bytes, memory_order_relaxed);
     atomic_store_explicit(&e->revision, revision, memory_order_release);
     atomic_store_explicit(&e->applied_term, term, memory_order_release);
-    atomic_store_explicit(&e->applied_index, index, memory_order_release);
+    atomic_store_explicit(&e->applied_index, x->index, memory_order_release);
     unlock(e);
     if (b != NULL) {
         e->events->changed(e->events_arg, b);
@@ -495,7 +499,7 @@ void engine_apply(struct engine *e, uint64_t index, uint64_t term, uint32_t type
     if (err != OK) {
         halt(&x, err);
     } else {
-        publish(e, index, term);
+        publish(&x, term);
     }
     take_body(out, &body);
     out->revision = e->mark.revision;

@@ -52,14 +52,22 @@ struct engine_config {
 
 struct event_batch; /* engine/watch.h: the changes of one revision, shared by all loops */
 
+/* How a pass of physical compaction went. */
+struct compaction_report {
+    int64_t revision, before; /* the compact revision that this one replaced */
+    uint64_t took_ns, n_deleted;
+    bool hashed; /* false: what it removed did not all lie there when it began, so its hash says nothing */
+    uint32_t hash;
+};
+
 /* News for the shell. Called on the thread named; must only hand it on. */
 struct engine_events {
     /* [member] after each entry that made a revision; the batch's reference is the callee's. */
     void (*changed)(void *arg, struct event_batch *batch);
     /* [store] the backend durably holds everything up to and including applied `index`, and held `index_before` at the commit before it. */
     void (*stored)(void *arg, uint64_t index, uint64_t index_before);
-    /* [store] physical compaction to `revision` is complete and committed. */
-    void (*compacted)(void *arg, int64_t revision);
+    /* [store] physical compaction to report->revision is complete and committed. */
+    void (*compacted)(void *arg, const struct compaction_report *report);
     /* [store] the backend failed for good; or [member] an entry could not be applied (see engine_apply). */
     void (*failed)(void *arg, enum err e, const struct err_ctx *ec);
 };
@@ -112,9 +120,9 @@ struct auth *engine_auth(struct engine *e); /* the same as long as the engine li
 /* Something waits to be written: bytes of it, and since when by the caller's clock nothing is known: the store thread keeps that itself. [any] */
 size_t engine_pending_bytes(const struct engine *e);
 
-/* Write what is pending into the backend and commit (also a bounded step of physical compaction, when one is under way and its turn has come).
- * `force`: commit even when nothing is pending. *more: call again after some 10 ms
- * (compaction goes on, or waits for a slow reader). Errors are final. */
+/* Write what is pending into the backend and commit, together with a bounded step of the compaction under way. A compaction that became
+ * durable by that begins at once, in a commit of its own; so do a few that wait behind it, when one step is enough for each.
+ * `force`: commit even when nothing is pending. *more: call again after a pause (compaction goes on, or waits for a slow reader). Errors are final. */
 MUST_CHECK enum err engine_flush(struct engine *e, bool force, bool *more, struct err_ctx *ec);
 
 /* Rewrite the backend's file without free space; reads and applies go on. */
@@ -175,13 +183,6 @@ struct hash_kv { uint32_t hash; int64_t compact_revision; int64_t hash_revision;
 MUST_CHECK enum err engine_hash_kv(struct engine *e, int64_t revision, struct hash_kv *out, struct err_ctx *ec);
 /* The hashes that recent compactions left behind, oldest first; returns how many (10 at most, as etcd). */
 size_t engine_compaction_hashes(struct engine *e, struct hash_kv *out, size_t n_max);
-/* How the last compaction that this process finished went; revision -1: none has. */
-struct compaction_report {
-    int64_t revision;
-    uint64_t took_ns, n_deleted;
-    uint32_t hash; /* 0 when none was made, because the pass before had been interrupted */
-};
-void engine_last_compaction(struct engine *e, struct compaction_report *out);
 /* Over the backend's committed content: flush first. */
 MUST_CHECK enum err engine_hash(struct engine *e, uint32_t *hash, int64_t *revision, struct err_ctx *ec);
 

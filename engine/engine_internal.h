@@ -26,6 +26,8 @@
  * that a call may have unsent. */
 #define ENGINE_REPLY_BYTES_MAX (255u << 20)
 #define ENGINE_HASHES_MAX 10u /* compaction hashes remembered, as etcd */
+/* Compactions that wait for their pass; more: see passes_add. */
+#define ENGINE_PASSES_MAX 64u
 #define ENGINE_SCRATCH_FIRST (64u << 10)
 #define ENGINE_SCRATCH_MAX (512u << 20) /* a decoded entry larger than this is ERR_INVALID */
 #define ENGINE_VERSION_BYTES 16u
@@ -48,7 +50,6 @@ struct hashes {
     pthread_mutex_t lock;
     size_t n;
     struct hash_kv v[ENGINE_HASHES_MAX]; /* by revision ascending; live_revision unused */
-    struct compaction_report last;
 };
 
 struct members {
@@ -88,18 +89,27 @@ struct mark {
     uint64_t term;
     int64_t revision;
     int64_t compact_revision;
-    int64_t compact_before; /* the compact revision that compact_revision replaced */
-    bool compact_hashable;  /* the compaction before was complete when this one was applied */
     struct witness witness;
+};
+
+/* A pass of physical compaction that is to be made: the compaction was applied. */
+struct pass {
+    int64_t target;
+    int64_t before; /* compact revision before: what the pass before this one goes to */
+    bool hashable;  /* it meets all records that the compaction to `before` left */
+};
+/* Passes whose turn has not come, in the order in which their compactions were applied. */
+struct pass_queue {
+    size_t first;
+    size_t n;
+    struct pass v[ENGINE_PASSES_MAX]; /* a ring */
 };
 
 /* The physical compaction under way. Store thread only. */
 struct compaction {
     bool active;
-    int64_t target;
-    int64_t before; /* compact revision before */
-    struct rev at;  /* looked at up to here */
-    bool hashing;
+    struct pass pass;
+    struct rev at; /* looked at up to here */
     bool keep_all; /* nothing stays at `target`: the hash then counts everything */
     uint32_t crc;
     uint64_t n_deleted;
@@ -133,6 +143,7 @@ struct engine {
     struct rows rows;      /* of whole entries */
     size_t unsealed_bytes; /* pending and not part of the commit under way */
     struct mark mark;      /* as of the last whole entry */
+    struct pass_queue passes;
     struct members members;
     struct conf_state conf;
     struct alarm alarms[ENGINE_ALARMS_MAX]; /* by type, then id */
@@ -274,10 +285,14 @@ struct compact_step {
     size_t n;
     bool finished; /* the pass is complete with this step */
 };
-/* Begin a pass when one is due, and look at the next records. *more: a pass is under way or waits
- * for a pin. */
-MUST_CHECK enum err compact_scan(struct engine *e, struct compact_step *step, bool *more,
-                                 struct err_ctx *ec);
+/* A compaction was applied. [member] The lock is held for writing, or nobody else knows `e`. */
+void passes_add(struct engine *e, const struct pass *p);
+/* No pass is under way, and the next one may begin. */
+bool compact_due(struct engine *e);
+/* Some pass is under way or waits: for its turn, for its record to be committed, for a pin. */
+bool compact_more(const struct engine *e);
+/* Begin a pass when one is due, and look at the next records. */
+MUST_CHECK enum err compact_scan(struct engine *e, struct compact_step *step, struct err_ctx *ec);
 MUST_CHECK enum err compact_write(struct engine *e, const struct compact_step *step,
                                   struct err_ctx *ec);
 /* After the commit. */
@@ -288,7 +303,6 @@ void hashes_init(struct hashes *h);
 void hashes_deinit(struct hashes *h);
 void hashes_forget(struct hashes *h);
 void hashes_add(struct hashes *h, const struct hash_kv *v);
-void hashes_report(struct hashes *h, const struct compaction_report *r);
 
 /* Big-endian numbers of rows. */
 static inline void be64_put(uint8_t out[8], uint64_t v)

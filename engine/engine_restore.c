@@ -90,8 +90,6 @@ static enum err restore_meta(struct engine *e, struct backend_read *read, bool *
     }
     m->revision = (int64_t)revision;
     m->compact_revision = scheduled > finished ? scheduled : finished;
-    m->compact_before = finished;
-    m->compact_hashable = false; /* an unfinished pass has taken records away already */
     if (!*has_revision && m->compact_revision > m->revision) {
         m->revision = m->compact_revision;
     }
@@ -99,6 +97,11 @@ static enum err restore_meta(struct engine *e, struct backend_read *read, bool *
     atomic_store(&e->compact_passing, finished);
     atomic_store(&e->compact_revision, m->compact_revision);
     e->index_target = finished;
+    if (m->compact_revision > finished) {
+        /* Some of the records are gone already, and which compactions lay between is not known:
+         * one pass to the last, without a hash, as in etcd. */
+        passes_add(e, &(struct pass){m->compact_revision, finished, false});
+    }
     struct slice w;
     err = get(e, read, BUCKET_PINTLE, ROW_INSTALLED, &w);
     if (err == OK && w.len != 16) {

@@ -16,7 +16,6 @@ void hashes_init(struct hashes *h)
     int rc = pthread_mutex_init(&h->lock, NULL);
     ASSERT(rc == 0);
     h->n = 0;
-    h->last.revision = -1;
 }
 
 void hashes_deinit(struct hashes *h)
@@ -55,20 +54,6 @@ static bool hashes_find(struct hashes *h, int64_t revision, struct hash_kv *out)
     }
     pthread_mutex_unlock(&h->lock);
     return found;
-}
-
-void hashes_report(struct hashes *h, const struct compaction_report *r)
-{
-    pthread_mutex_lock(&h->lock);
-    h->last = *r;
-    pthread_mutex_unlock(&h->lock);
-}
-
-void engine_last_compaction(struct engine *e, struct compaction_report *out)
-{
-    pthread_mutex_lock(&e->hashes.lock);
-    *out = e->hashes.last;
-    pthread_mutex_unlock(&e->hashes.lock);
 }
 
 size_t engine_compaction_hashes(struct engine *e, struct hash_kv *out, size_t n_max)

@@ -309,6 +309,7 @@ static void swap_shared(struct engine *e, struct engine *s)
     SWAP(struct conf_state, e->conf, s->conf);
     e->unsealed_bytes = 0;
     e->mark = s->mark;
+    e->passes = s->passes;
     e->n_alarms = s->n_alarms;
     memcpy(e->alarms, s->alarms, sizeof(e->alarms));
     memcpy(e->cluster_version, s->cluster_version, sizeof(e->cluster_version));

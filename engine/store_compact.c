@@ -3,13 +3,21 @@
  * A pass to revision C walks all records with main <= C in order, a bounded number with each
  * commit, and deletes those that the index does not name as the newest change of their key at C; of
  * tombstones only one exactly at C stays. Because the walk sees what was there before, it also
- * computes etcd's compaction hash (etcd-server.md 5.7). A pass begins when the record of its target
- * is committed, and waits while a stepped read is pinned below C. The index itself is compacted to
- * C only after the pass to C has begun, and never beyond, so that it can answer for C as long as
- * the pass runs.
+ * computes etcd's compaction hash.
  *
- *     compact revision applied ──► committed with a flush ──► pass begins ──► step ... step ──►
+ * Compactions that were applied wait in a queue, and each has a pass of its own, one after the
+ * other: so a pass meets exactly what the one before it left, and its hash is the same on every
+ * member, however late it runs. A pass begins when the record of its target is committed, and waits
+ * while a stepped read is pinned below C. The index itself is compacted to C only after the pass to
+ * C has begun, and never beyond, so that it can answer for C as long as the pass runs.
+ *
+ *     applied ──► queued ──► committed with a flush ──► pass begins ──► step ... step ──►
  * finishedCompactRev = C
+ *
+ * Two passes have no hash, because they do the work of several compactions at once: the one that
+ * goes on after a restart (only the last target was committed), and one that was merged because the
+ * queue was full. Who is asked for the hash at such a revision hashes what is there, and says so by
+ * another compact revision; the corruption check compares only hashes with equal ones.
  */
 #include <stdlib.h>
 
@@ -62,18 +70,57 @@ static enum err tombstone_at(struct engine *e, int64_t revision, bool *found, st
     return err == ERR_END ? OK : err;
 }
 
+void passes_add(struct engine *e, const struct pass *p)
+{
+    struct pass_queue *q = &e->passes;
+    if (q->n < ENGINE_PASSES_MAX) {
+        q->v[(q->first + q->n) % ENGINE_PASSES_MAX] = *p;
+        q->n++;
+        return;
+    }
+    /* Full: compactions come faster than the disk takes them. The newest two share a pass, so that
+     * applying never waits; which they are depends on this member's disk, so the pass has no hash. */
+    struct pass *last = &q->v[(q->first + q->n - 1) % ENGINE_PASSES_MAX];
+    last->target = p->target;
+    last->hashable = false;
+}
+
+bool compact_due(struct engine *e)
+{
+    const struct pass_queue *q = &e->passes;
+    if (e->compaction.active || !compact_more(e)) {
+        return false;
+    }
+    lock_read(e);
+    int64_t target = q->n > 0 ? q->v[q->first].target : INT64_MAX;
+    unlock(e);
+    return target <= e->stored.compact_revision &&
+           pins_clear(&e->pins, target, atomic_load_explicit(&e->now_ms, memory_order_relaxed));
+}
+
+bool compact_more(const struct engine *e)
+{
+    return atomic_load_explicit(&e->compact_revision, memory_order_acquire) >
+           atomic_load_explicit(&e->compact_finished, memory_order_relaxed);
+}
+
 static enum err begin_pass(struct engine *e, struct err_ctx *ec)
 {
     struct compaction *c = &e->compaction;
-    int64_t finished = atomic_load_explicit(&e->compact_finished, memory_order_relaxed);
-    int64_t target = e->stored.compact_revision;
+    struct pass_queue *q = &e->passes;
+    lock_write(e);
+    ASSERT(q->n > 0);
+    struct pass pass = q->v[q->first];
+    q->first = (q->first + 1) % ENGINE_PASSES_MAX;
+    q->n--;
+    unlock(e);
+    int64_t target = pass.target;
+    ASSERT(pass.before == atomic_load_explicit(&e->compact_finished, memory_order_relaxed));
     *c = (struct compaction){
         .active = true,
-        .target = target,
-        .before = e->stored.compact_before,
+        .pass = pass,
         .at = {0, -1},
         .started_ns = now_ns(e),
-        .hashing = e->stored.compact_hashable && e->stored.compact_before == finished,
         .crc = crc32c(0, bucket_name(BUCKET_KEY), strlen(bucket_name(BUCKET_KEY))),
     };
     lock_read(e);
@@ -94,7 +141,7 @@ static enum err begin_pass(struct engine *e, struct err_ctx *ec)
 /* Which of the scanned records stay. */
 static void judge(struct engine *e, struct scanned *v, size_t n)
 {
-    int64_t target = e->compaction.target;
+    int64_t target = e->compaction.pass.target;
     lock_read(e);
     for (size_t i = 0; i < n; i++) {
         struct key_version newest;
@@ -108,9 +155,9 @@ static void judge(struct engine *e, struct scanned *v, size_t n)
 static void take(struct compaction *c, struct compact_step *step, const struct scanned *v, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        bool skip = (v[i].rev.main <= c->before && !c->keep_all && !v[i].keep) ||
-                    (v[i].rev.main == c->before && v[i].tombstone);
-        if (c->hashing && !skip) {
+        bool skip = (v[i].rev.main <= c->pass.before && !c->keep_all && !v[i].keep) ||
+                    (v[i].rev.main == c->pass.before && v[i].tombstone);
+        if (c->pass.hashable && !skip) {
             c->crc = crc32c(c->crc, v[i].record_key.data, v[i].record_key.len);
             c->crc = crc32c(c->crc, v[i].kv.data, v[i].kv.len);
         }
@@ -135,7 +182,7 @@ static enum err scan_one(const struct compaction *c, const struct backend_ops *o
         return err;
     }
     err = record_key_decode(out->record_key, &out->rev, &out->tombstone);
-    if (err == OK && out->rev.main > c->target) {
+    if (err == OK && out->rev.main > c->pass.target) {
         return ERR_END;
     }
     if (err == OK) {
@@ -188,18 +235,10 @@ static enum err scan(struct engine *e, struct compact_step *step, const struct s
     return err;
 }
 
-enum err compact_scan(struct engine *e, struct compact_step *step, bool *more, struct err_ctx *ec)
+enum err compact_scan(struct engine *e, struct compact_step *step, struct err_ctx *ec)
 {
-    struct compaction *c = &e->compaction;
-    int64_t finished = atomic_load_explicit(&e->compact_finished, memory_order_relaxed);
-    int64_t wanted = atomic_load_explicit(&e->compact_revision, memory_order_acquire);
-    if (!c->active) {
-        *more = wanted > finished;
-        if (e->stored.compact_revision <= finished) {
-            return OK;
-        }
-        uint64_t now = atomic_load_explicit(&e->now_ms, memory_order_relaxed);
-        if (!pins_clear(&e->pins, e->stored.compact_revision, now)) {
+    if (!e->compaction.active) {
+        if (!compact_due(e)) {
             return OK;
         }
         enum err err = begin_pass(e, ec);
@@ -216,7 +255,6 @@ enum err compact_scan(struct engine *e, struct compact_step *step, bool *more, s
     err = scan(e, step, &read, ec);
     store_read_end(&read);
     observe_ms(e, e->metrics.compact_pause, before);
-    *more = !step->finished || wanted > c->target;
     return err;
 }
 
@@ -230,7 +268,7 @@ enum err compact_write(struct engine *e, const struct compact_step *step, struct
     }
     if (err == OK && step->finished) {
         uint8_t value[RECORD_KEY_BYTES_MAX];
-        size_t len = record_key_encode(value, (struct rev){e->compaction.target, 0}, false);
+        size_t len = record_key_encode(value, (struct rev){e->compaction.pass.target, 0}, false);
         err = b->ops->put(b, BUCKET_META, slice_str(ROW_FINISHED_COMPACT), slice_of(value, len),
                           (struct slice){0}, false, ec);
     }
@@ -250,16 +288,22 @@ void compact_done(struct engine *e, const struct compact_step *step)
     if (e->metrics.compact_last != NULL && e->clock != NULL) {
         gauge_set(e->metrics.compact_last, (double)(clock_wall_ns(e->clock) / 1000000000u));
     }
-    atomic_store_explicit(&e->compact_finished, c->target, memory_order_release);
-    if (c->hashing) {
-        struct hash_kv h = {
-            .hash = c->crc, .compact_revision = c->before, .hash_revision = c->target};
+    const struct compaction_report report = {
+        .revision = c->pass.target,
+        .before = c->pass.before,
+        .took_ns = now_ns(e) - c->started_ns,
+        .n_deleted = c->n_deleted,
+        .hashed = c->pass.hashable,
+        .hash = c->crc,
+    };
+    atomic_store_explicit(&e->compact_finished, report.revision, memory_order_release);
+    if (report.hashed) {
+        const struct hash_kv h = {.hash = report.hash,
+                                  .compact_revision = report.before,
+                                  .hash_revision = report.revision};
         hashes_add(&e->hashes, &h);
     }
-    const struct compaction_report report = {.revision = c->target, .took_ns = now_ns(e) - c->started_ns, .n_deleted = c->n_deleted,
-                                             .hash = c->hashing ? c->crc : 0};
-    hashes_report(&e->hashes, &report);
     if (e->events != NULL && e->events->compacted != NULL) {
-        e->events->compacted(e->events_arg, c->target);
+        e->events->compacted(e->events_arg, &report);
     }
 }

@@ -172,17 +172,15 @@ static void bury(struct engine *e)
     engine_close(&dead);
 }
 
-enum err engine_flush(struct engine *e, bool force, bool *more, struct err_ctx *ec)
+/* Of compactions that follow one another closely, so many begin in one call: as many syncs. */
+#define PASSES_PER_FLUSH 8u
+
+static enum err flush_once(struct engine *e, bool force, struct err_ctx *ec)
 {
-    *more = false;
-    bury(e);
-    if (e->store_failed) {
-        return err_set(ec, ERR_IO, "the store failed before");
-    }
     struct seal s;
     struct compact_step step = {0};
     seal_take(e, &s);
-    enum err err = compact_scan(e, &step, more, ec);
+    enum err err = compact_scan(e, &step, ec);
     bool anything = s.bytes > 0 || s.mark.index > e->stored.index || step.n > 0 || step.finished;
     if (err == OK && (anything || force)) {
         err = write_all(e, &s, &step, ec);
@@ -193,9 +191,25 @@ enum err engine_flush(struct engine *e, bool force, bool *more, struct err_ctx *
     }
     rows_deinit(&s.rows);
     bytes_deinit(&step.keys);
+    return err;
+}
+
+enum err engine_flush(struct engine *e, bool force, bool *more, struct err_ctx *ec)
+{
+    *more = false;
+    bury(e);
+    if (e->store_failed) {
+        return err_set(ec, ERR_IO, "the store failed before");
+    }
+    enum err err = flush_once(e, force, ec);
+    /* A compaction that the commit made durable begins now: on a member where nobody waits for it no
+     * later than on one where somebody does. */
+    for (unsigned i = 0; i < PASSES_PER_FLUSH && err == OK && compact_due(e); i++) {
+        err = flush_once(e, false, ec);
+    }
+    *more = err == OK && compact_more(e);
     if (err != OK) {
         e->store_failed = true;
-        *more = false;
         err = err_wrap(ec, err, "store");
         if (e->events != NULL && e->events->failed != NULL) {
             e->events->failed(e->events_arg, err, ec);

@@ -115,7 +115,6 @@ static void answer_applied(struct member *m, struct apply_result *r)
     if (r->compacting_to > 0 && r->compacting_to > m->compacted_to) {
         op->revision = r->compacting_to;
         op_list_add(&m->compaction_waits, op);
-        m->store.kick(m->store.arg, true); /* it begins with the commit of this entry, and somebody waits */
         return;
     }
     member_complete(m, op, r->err);
@@ -215,7 +214,11 @@ void apply_some(struct member *m)
     set_witness(m);
     compact_log(m);
     size_t pending = engine_pending_bytes(m->engine);
+    int64_t compact_revision = engine_compact_revision(m->engine);
     if (pending > 0 && engine_applied_index(m->engine) > before) {
-        m->store.kick(m->store.arg, pending >= ENGINE_FLUSH_BYTES);
+        /* A compaction begins at once, on every member: it waits only for the commit of its entry. */
+        bool compacts = compact_revision > m->compact_kicked;
+        m->store.kick(m->store.arg, compacts || pending >= ENGINE_FLUSH_BYTES);
+        m->compact_kicked = compact_revision;
     }
 }

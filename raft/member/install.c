@@ -119,6 +119,7 @@ void install_placed(struct member *m, struct member_op *op)
     m->installing = false;
     m->n_positions = 0;
     m->compacted_to = engine_physical_compact_revision(m->engine);
+    m->store.kick(m->store.arg, false); /* an unfinished compaction may have come with the snapshot */
     m->published = false; /* the new state may not know this member's name yet */
     int64_t revision = engine_revision(m->engine);
     for (struct member_port *const *p = m->cfg.ports; *p != NULL; p++) {

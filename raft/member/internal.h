@@ -145,6 +145,7 @@ struct member {
     struct op_list transfers;
     struct op_list compaction_waits;
     int64_t compacted_to;
+    int64_t compact_kicked; /* the store knows of compactions up to here */
     struct op_list lease_waits; /* `revision` holds the lease id */
 
     struct event_batch **turn_batches; /* revisions of this turn, not yet handed on */
@@ -259,7 +260,7 @@ bool measure_is_priority(unsigned kind);
 void measure_apply(struct member *m, const struct raft_entry *e, const struct apply_result *r, uint64_t took_ns);
 void measure_request(struct member *m, unsigned kind, bool ok, uint64_t took_ns);
 void measure_installing(struct member *m, bool yes);
-void measure_compacted(struct member *m); /* tell the log about the compaction that has just ended */
+void measure_compacted(struct member *m, const struct compaction_report *r); /* tell the log about the pass that has just ended [store's thread] */
 
 /* --- duties.c: all on the member loop --- */
 void duties_role_changed(struct member *m, bool is_leader);

@@ -97,7 +97,6 @@ static void on_compacted(struct member *m, int64_t revision)
 {
     if (revision > m->compacted_to) {
         m->compacted_to = revision;
-        measure_compacted(m);
     }
     struct member_op *next;
     for (struct member_op *op = m->compaction_waits.first; op != NULL; op = next) {

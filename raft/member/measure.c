@@ -157,15 +157,15 @@ void measure_installing(struct member *m, bool yes)
     gauge_set(m->measure->installing, yes ? 1 : 0);
 }
 
-void measure_compacted(struct member *m)
+void measure_compacted(struct member *m, const struct compaction_report *r)
 {
-    struct compaction_report r;
-    engine_last_compaction(m->engine, &r);
-    if (r.revision < 0) {
-        return;
-    }
     struct backend_stats b = engine_backend_stats(m->engine);
-    log_info(m->cfg.log, "finished scheduled compaction", F_INT("compact-revision", r.revision), F_NS("took", r.took_ns),
-             F_UINT("number-of-keys-compacted", r.n_deleted), F_UINT("hash", r.hash), F_INT("current-db-size-bytes", b.file_bytes),
+    log_info(m->cfg.log, "finished scheduled compaction", F_INT("compact-revision", r->revision), F_NS("took", r->took_ns),
+             F_UINT("number-of-keys-compacted", r->n_deleted), F_UINT("hash", r->hash), F_INT("current-db-size-bytes", b.file_bytes),
              F_INT("current-db-size-in-use-bytes", b.in_use_bytes));
+    if (r->hashed) {
+        log_info(m->cfg.log, "storing new hash", F_UINT("hash", r->hash), F_INT("revision", r->revision), F_INT("compact-revision", r->before));
+    } else {
+        log_msg(m->cfg.log, LOG_INFO, "previous compaction was interrupted, skip storing compaction hash value");
+    }
 }

@@ -26,11 +26,12 @@ static void on_stored(void *arg, uint64_t index, uint64_t index_before)
     member_post(arg, n);
 }
 
-static void on_compacted(void *arg, int64_t revision)
+static void on_compacted(void *arg, const struct compaction_report *r)
 {
+    measure_compacted(arg, r);
     struct news *n = xcalloc(1, sizeof(*n));
     n->head.kind = MEMBER_NEWS_COMPACTED;
-    n->revision = revision;
+    n->revision = r->revision;
     member_post(arg, n);
 }
 

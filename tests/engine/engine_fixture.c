@@ -29,9 +29,11 @@ static void on_stored(void *arg, uint64_t index, uint64_t index_before)
     f->stored_before = index_before;
 }
 
-static void on_compacted(void *arg, int64_t revision)
+static void on_compacted(void *arg, const struct compaction_report *report)
 {
-    ((struct fixture *)arg)->compacted = revision;
+    struct fixture *f = arg;
+    f->compacted = report->revision;
+    f->passes[f->n_passes++ % ARRAY_LEN(f->passes)] = *report;
 }
 
 static void on_failed(void *arg, enum err e, const struct err_ctx *ec)

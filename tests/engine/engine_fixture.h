@@ -38,6 +38,8 @@ struct fixture {
     uint64_t stored_index;
     uint64_t stored_before;
     int64_t compacted;
+    struct compaction_report passes[256]; /* those that ended; a ring */
+    size_t n_passes;
     int n_failed;
     uint32_t batch_limit;
     struct backend_ops kept_ops;

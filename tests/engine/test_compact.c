@@ -268,9 +268,8 @@ static void a_pass_is_resumed_after_a_restart(void **state)
     fixture_flush(&f);
     uint32_t hash = fixture_hash_kv(&f, 90);
     assert_int_equal(fixture_compact(&f, 80), OK);
-    fixture_flush(&f); /* the wish is durable */
+    fixture_flush(&f); /* the wish is durable, and a step */
     fixture_flush(&f);
-    fixture_flush(&f); /* two steps */
     assert_int_equal(n_records(&f), 80);
     fixture_reopen(&f);
     assert_int_equal(engine_compact_revision(f.e), 80);
@@ -287,6 +286,188 @@ static void a_pass_is_resumed_after_a_restart(void **state)
     struct hash_kv h;
     assert_int_equal(engine_hash_kv(f.e, 80, &h, NULL), OK);
     assert_int_equal(h.compact_revision, 80); /* no hash of the interrupted pass is kept */
+    fixture_deinit(&f);
+}
+
+/* --- the order of passes
+ * --------------------------------------------------------------------------------- */
+
+/* One round of the same changes for everybody. */
+static void change(struct fixture *f, uint32_t *rng)
+{
+    for (int i = 0; i < 12; i++) {
+        char key[8];
+        snprintf(key, sizeof(key), "k%u", next_random(rng) % 5);
+        if (next_random(rng) % 3 == 0) {
+            fixture_delete(f, key, next_random(rng) % 5 == 0 ? "l" : "");
+        } else {
+            fixture_put(f, key, "v");
+        }
+    }
+}
+
+static void assert_same_hashes(struct fixture *a, struct fixture *b)
+{
+    struct hash_kv of_a[16];
+    struct hash_kv of_b[16];
+    size_t n = engine_compaction_hashes(a->e, of_a, ARRAY_LEN(of_a));
+    assert_int_equal(engine_compaction_hashes(b->e, of_b, ARRAY_LEN(of_b)), n);
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(of_a[i].hash_revision, of_b[i].hash_revision);
+        assert_int_equal(of_a[i].compact_revision, of_b[i].compact_revision);
+        assert_int_equal(of_a[i].hash, of_b[i].hash);
+    }
+}
+
+static void hashes_do_not_depend_on_when_passes_run(void **state)
+{
+    (void)state;
+    for (uint32_t seed = 1; seed <= 40; seed++) {
+        enum { EAGER, LAZY, STEPPING, N_MEMBERS };
+        struct fixture f[N_MEMBERS];
+        uint32_t pace = seed;
+        for (int m = 0; m < N_MEMBERS; m++) {
+            fixture_init(&f[m], ON_MEMORY);
+            f[m].batch_limit = m == EAGER ? 1000 : 2;
+            fixture_reopen(&f[m]);
+        }
+        for (uint32_t round = 0; round < 8; round++) {
+            for (int m = 0; m < N_MEMBERS; m++) {
+                uint32_t rng = seed * 1000u + round;
+                change(&f[m], &rng);
+                int64_t to = engine_revision(f[m].e) - next_random(&rng) % 6;
+                enum err err = fixture_compact(&f[m], to);
+                assert_true(err == OK || err == ERR_COMPACTED);
+            }
+            fixture_settle(&f[EAGER]);
+            for (uint32_t i = next_random(&pace) % 4; i > 0; i--) {
+                fixture_flush(&f[STEPPING]);
+                assert_int_equal(engine_defrag(f[STEPPING].e, NULL), OK);
+            }
+            for (int64_t at = engine_compact_revision(f[LAZY].e) + 1; at <= engine_revision(f[LAZY].e); at++) {
+                assert_int_equal(fixture_hash_kv(&f[LAZY], at), fixture_hash_kv(&f[EAGER], at));
+                assert_int_equal(fixture_hash_kv(&f[STEPPING], at), fixture_hash_kv(&f[EAGER], at));
+            }
+        }
+        for (int m = LAZY; m < N_MEMBERS; m++) {
+            fixture_settle(&f[m]);
+            assert_int_equal(f[m].n_passes, f[EAGER].n_passes);
+            assert_same_hashes(&f[m], &f[EAGER]);
+            assert_int_equal(n_records(&f[m]), n_records(&f[EAGER]));
+        }
+        for (int m = 0; m < N_MEMBERS; m++) {
+            fixture_deinit(&f[m]);
+        }
+    }
+}
+
+static void a_pass_begins_with_the_flush_that_makes_it_durable(void **state)
+{
+    struct fixture f;
+    fixture_init(&f, *(enum fixture_kind *)*state);
+    for (int i = 0; i < 20; i++) {
+        fixture_put(&f, "k", "v");
+    }
+    assert_int_equal(fixture_compact(&f, 11), OK);
+    assert_int_equal(fixture_compact(&f, 16), OK);
+    fixture_flush(&f);
+    assert_int_equal(f.n_passes, 2);
+    assert_int_equal(f.compacted, 16);
+    struct hash_kv h;
+    assert_int_equal(engine_hash_kv(f.e, 16, &h, NULL), OK);
+    assert_int_equal(h.compact_revision, 11);
+    fixture_deinit(&f);
+}
+
+static void a_full_queue_merges_its_newest(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct fixture slow;
+    fixture_init(&f, ON_MEMORY);
+    fixture_init(&slow, ON_MEMORY);
+    for (int i = 0; i < 200; i++) {
+        fixture_put(&f, "k", "v");
+        fixture_put(&slow, "k", "v");
+    }
+    for (int64_t at = 1; at <= 150; at++) {
+        assert_int_equal(fixture_compact(&f, at), OK);
+        fixture_settle(&f);
+        assert_int_equal(fixture_compact(&slow, at), OK);
+    }
+    fixture_settle(&slow);
+    assert_int_equal(f.n_passes, 150);
+    assert_true(slow.n_passes > 10 && slow.n_passes < 100);
+    for (size_t i = 0; i < slow.n_passes; i++) {
+        bool last = i + 1 == slow.n_passes;
+        assert_int_equal(slow.passes[i].revision, last ? 150 : i + 1);
+        assert_int_equal(slow.passes[i].before, i == 0 ? -1 : (int64_t)i);
+        assert_int_equal(slow.passes[i].hashed, !last);
+        assert_true(last || slow.passes[i].hash == f.passes[i].hash);
+    }
+    struct hash_kv h;
+    assert_int_equal(engine_hash_kv(slow.e, 150, &h, NULL), OK);
+    assert_int_equal(h.compact_revision, 150); /* not one to be compared */
+    assert_int_equal(fixture_compact(&f, 160), OK);
+    assert_int_equal(fixture_compact(&slow, 160), OK);
+    fixture_settle(&f);
+    fixture_settle(&slow);
+    assert_int_equal(engine_hash_kv(slow.e, 160, &h, NULL), OK);
+    assert_int_equal(h.compact_revision, 150);
+    assert_int_equal(h.hash, fixture_hash_kv(&f, 160));
+    fixture_deinit(&f);
+    fixture_deinit(&slow);
+}
+
+static void a_restart_leaves_one_pass_to_the_last(void **state)
+{
+    struct fixture f;
+    fixture_init(&f, *(enum fixture_kind *)*state);
+    f.batch_limit = 5;
+    fixture_flush(&f);
+    fixture_reopen(&f);
+    for (int i = 0; i < 60; i++) {
+        fixture_put(&f, "k", "v");
+    }
+    assert_int_equal(fixture_compact(&f, 20), OK);
+    assert_int_equal(fixture_compact(&f, 40), OK);
+    fixture_flush(&f); /* both are durable, and the first has begun */
+    assert_int_equal(f.n_passes, 0);
+    fixture_reopen(&f);
+    assert_int_equal(fixture_compact(&f, 50), OK);
+    fixture_settle(&f);
+    assert_int_equal(f.n_passes, 2);
+    assert_int_equal(f.passes[0].revision, 40);
+    assert_int_equal(f.passes[0].before, -1);
+    assert_false(f.passes[0].hashed);
+    assert_int_equal(f.passes[1].revision, 50);
+    assert_int_equal(f.passes[1].before, 40);
+    assert_true(f.passes[1].hashed);
+    fixture_deinit(&f);
+}
+
+/* A compaction that the store had not heard of when the process ended comes again with the log. */
+static void a_pass_that_was_not_durable_is_hashed_after_a_crash(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, ON_MEMORY);
+    for (int i = 0; i < 30; i++) {
+        fixture_put(&f, "k", "v");
+    }
+    fixture_flush(&f);
+    assert_int_equal(fixture_compact(&f, 10), OK);
+    assert_int_equal(fixture_compact(&f, 20), OK);
+    fixture_crash(&f, false);
+    fixture_settle(&f);
+    assert_int_equal(f.n_passes, 2);
+    assert_true(f.passes[0].hashed && f.passes[1].hashed);
+    uint32_t hash = f.passes[1].hash;
+    fixture_crash(&f, true); /* and the commit that ended the last pass is lost */
+    fixture_settle(&f);
+    assert_int_equal(f.n_passes, 3);
+    assert_int_equal(f.passes[2].revision, 20);
+    assert_true(!f.passes[2].hashed || f.passes[2].hash == hash);
     fixture_deinit(&f);
 }
 
@@ -356,6 +537,13 @@ int main(void)
         cmocka_unit_test(hashes_agree_with_the_reference),
         cmocka_unit_test(hashes_agree_with_etcd),
         cmocka_unit_test(a_pass_is_resumed_after_a_restart),
+        cmocka_unit_test(hashes_do_not_depend_on_when_passes_run),
+        cmocka_unit_test_prestate(a_pass_begins_with_the_flush_that_makes_it_durable, &memory),
+        cmocka_unit_test_prestate(a_pass_begins_with_the_flush_that_makes_it_durable, &lmdb),
+        cmocka_unit_test(a_full_queue_merges_its_newest),
+        cmocka_unit_test_prestate(a_restart_leaves_one_pass_to_the_last, &memory),
+        cmocka_unit_test_prestate(a_restart_leaves_one_pass_to_the_last, &lmdb),
+        cmocka_unit_test(a_pass_that_was_not_durable_is_hashed_after_a_crash),
         cmocka_unit_test(a_slow_reader_holds_compaction_back_for_a_while),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

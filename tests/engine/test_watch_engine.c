@@ -49,10 +49,10 @@ static void on_stored(void *arg, uint64_t index, uint64_t index_before)
     assert_true(index >= index_before);
 }
 
-static void on_compacted(void *arg, int64_t revision)
+static void on_compacted(void *arg, const struct compaction_report *report)
 {
     (void)arg;
-    assert_true(revision > 0);
+    assert_true(report->revision > 0);
 }
 
 static void on_failed(void *arg, enum err e, const struct err_ctx *ec)

@@ -29,10 +29,10 @@ static inline void fuzz_engine_stored(void *arg, uint64_t index, uint64_t index_
     ASSERT(index >= index_before);
 }
 
-static inline void fuzz_engine_compacted(void *arg, int64_t revision)
+static inline void fuzz_engine_compacted(void *arg, const struct compaction_report *report)
 {
     (void)arg;
-    ASSERT(revision > 0);
+    ASSERT(report->revision > report->before);
 }
 
 /* A backend in memory does not fail, and no entry may halt the engine. */

@@ -4,7 +4,7 @@
  *
  *   log          a log after a restart holds all that was reported durable, and terms and votes that were promised
  *   commit       members agree on every committed entry
- *   state        equal applied index, equal revision, compaction, members and configuration; equal hashes at equal revisions
+ *   state        equal applied index, equal revision, compaction, members and configuration; equal hashes at equal revisions, and of equal compactions
  *   election     one leader per term, one vote per term, restarts included; a removed member does not lead
  *   ack          an acknowledged append is durable
  *   read, watch  what a client is given is what the model has
@@ -354,9 +354,38 @@ static uint64_t members_hash(struct engine *e)
     return h | 1u;
 }
 
+static struct hashes_seen *seen_at(struct model *m, int64_t revision)
+{
+    size_t at = (size_t)revision;
+    if (at >= m->cap_hashes) {
+        size_t cap = 2 * at + 64;
+        m->hashes = xrealloc(m->hashes, cap * sizeof(*m->hashes));
+        memset(m->hashes + m->cap_hashes, 0, (cap - m->cap_hashes) * sizeof(*m->hashes));
+        m->cap_hashes = cap;
+    }
+    return &m->hashes[at];
+}
+
+/* The check for corruption raises an alarm when two members remember different hashes of one compaction: they must not, whatever passes, restarts and
+ * snapshots lie between. A revision is compacted to once, so what was compacted before is the same for all, too. */
+static void judge_compactions(struct node *n)
+{
+    struct hash_kv v[16];
+    size_t n_stored = engine_compaction_hashes(member_engine(n->m), v, ARRAY_LEN(v));
+    for (size_t i = 0; i < n_stored; i++) {
+        struct hash_seen *seen = &seen_at(&n->sim->model, v[i].hash_revision)->stored;
+        if (seen->any && (seen->compacted != v[i].compact_revision || seen->hash != v[i].hash)) {
+            sim_violation(n->sim, "state", "%s remembers hash %08x of the compaction from %" PRId64 " to %" PRId64 ", another has %08x (from %" PRId64 ")",
+                          n->name, v[i].hash, v[i].compact_revision, v[i].hash_revision, seen->hash, seen->compacted);
+        }
+        *seen = (struct hash_seen){v[i].compact_revision, v[i].hash, true};
+    }
+}
+
 static void judge_hash(struct node *n)
 {
     struct sim *s = n->sim;
+    judge_compactions(n);
     struct hash_kv h;
     struct err_ctx ec = {{0}};
     enum err e = engine_hash_kv(member_engine(n->m), 0, &h, &ec);
@@ -364,14 +393,7 @@ static void judge_hash(struct node *n)
         sim_violation(s, "state", "%s cannot hash its keys: %s", n->name, ec.text);
         return;
     }
-    size_t at = (size_t)h.hash_revision;
-    if (at >= s->model.cap_hashes) {
-        size_t cap = 2 * at + 64;
-        s->model.hashes = xrealloc(s->model.hashes, cap * sizeof(*s->model.hashes));
-        memset(s->model.hashes + s->model.cap_hashes, 0, (cap - s->model.cap_hashes) * sizeof(*s->model.hashes));
-        s->model.cap_hashes = cap;
-    }
-    struct hash_seen *seen = &s->model.hashes[at];
+    struct hash_seen *seen = &seen_at(&s->model, h.hash_revision)->walked;
     if (seen->any && seen->compacted == h.compact_revision && seen->hash != h.hash) {
         sim_violation(s, "state", "%s has another hash of the keys at revision %" PRId64 " (compacted at %" PRId64 ")", n->name, h.hash_revision,
                       h.compact_revision);

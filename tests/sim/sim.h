@@ -219,6 +219,9 @@ struct hash_seen {
     uint32_t hash;
     bool any;
 };
+struct hashes_seen {
+    struct hash_seen walked, stored;
+};
 
 struct model_member {
     uint64_t id;
@@ -236,7 +239,7 @@ struct model {
     struct model_result *results; /* hash table by id, open addressing */
     size_t n_results, cap_results;
     struct model_lease leases[SIM_LEASES];
-    struct hash_seen *hashes; /* by revision */
+    struct hashes_seen *hashes; /* by revision */
     size_t cap_hashes;
     uint64_t leader_of_term[8192];
     struct model_member members[SIM_MEMBERS_EVER]; /* ever added, in order */
