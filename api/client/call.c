@@ -2,14 +2,13 @@
 #include "api/client/client_internal.h"
 
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "base/assert.h"
 #include "base/clock.h"
 #include "base/mem.h"
 
-enum err client_connect(const char *target, uint32_t timeout_ms, struct client **out,
-                        struct err_ctx *ec)
+enum err client_connect_with(const char *target, const struct client_options *o,
+                             uint32_t timeout_ms, struct client **out, struct err_ctx *ec)
 {
     struct client *c = xcalloc(1, sizeof(*c));
     c->fd = -1;
@@ -17,10 +16,13 @@ enum err client_connect(const char *target, uint32_t timeout_ms, struct client *
     list_init(&c->live);
     list_init(&c->streams);
     list_init(&c->over);
-    enum err e = client_dial(target, timeout_ms, &c->fd, c->authority, ec);
+    c->keepalive_ms = o->keepalive_ms;
+    c->keepalive_timeout_ms = o->keepalive_timeout_ms;
+    enum err e = client_dial(c, target, o, timeout_ms, ec);
     if (e != OK) {
         goto fail;
     }
+    c->heard_ms = clock_now_ms(clock_real());
     c->read_buffer = xalloc(READ_MAX);
     e = client_session_create(c);
     if (e != OK) {
@@ -37,6 +39,13 @@ enum err client_connect(const char *target, uint32_t timeout_ms, struct client *
 fail:
     client_close(&c);
     return e;
+}
+
+enum err client_connect(const char *target, uint32_t timeout_ms, struct client **out,
+                        struct err_ctx *ec)
+{
+    const struct client_options none = {0};
+    return client_connect_with(target, &none, timeout_ms, out, ec);
 }
 
 static void stream_free(struct exchange *x)
@@ -65,9 +74,7 @@ void client_close(struct client **client)
         stream_free(c->streams.next);
     }
     nghttp2_session_del(c->session);
-    if (c->fd >= 0) {
-        (void)close(c->fd); /* nothing was promised about unsent bytes */
-    }
+    client_wire_close(c); /* nothing was promised about unsent bytes */
     for (size_t i = 0; i < c->n_metadata; i++) {
         free(c->metadata[i].name);
         free(c->metadata[i].value);
@@ -361,7 +368,7 @@ int client_fd(const struct client *c)
 
 bool client_wants_write(const struct client *c)
 {
-    return !c->dead && (c->out_at < c->out.len || nghttp2_session_want_write(c->session) != 0);
+    return !c->dead && !c->send_wants_input && (c->out_at < c->out.len || nghttp2_session_want_write(c->session) != 0);
 }
 
 void client_stream_on_news(struct client_stream *s, client_news_fn fn, void *arg)

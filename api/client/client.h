@@ -1,10 +1,10 @@
 /* client.h - a small blocking gRPC client: one connection, many calls.
  *
- * What        HTTP/2 without TLS over TCP or a unix socket. Unary calls, one at a time
+ * What        HTTP/2 over TCP or a unix socket, with TLS or without. Unary calls, one at a time
  *             (client_call) or many outstanding at once (client_submit, client_pump), and
  *             bidirectional streams. Messages are bytes: the caller encodes and decodes. Who has an
  *             event loop drives it from there, without waiting (client_drive).
- * Callers     tests, pintle-bench, pintlectl, api/proxy.
+ * Callers     tests, pintle-bench, tools/pintle, pintlectl, api/proxy.
  * Thread      A client and its streams belong to one thread at a time. Nothing is global: threads
  *             may each have clients of their own. Nothing happens behind the caller's back: bytes
  *             move only inside calls of this header.
@@ -19,6 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "api/tls/context.h"
 #include "base/err.h"
 #include "base/slice.h"
 
@@ -30,6 +31,8 @@
 #define CLIENT_SEND_MAX (64u * 1024u * 1024u) /* bytes a stream holds unsent; ERR_BUSY */
 #define CLIENT_STATUS_TEXT_MAX 1024u          /* bytes of a status text; longer is cut */
 #define CLIENT_METADATA_MAX 8u                /* pairs; over: ERR_LIMIT */
+#define CLIENT_KEEPALIVE_MIN_MS 10000u /* what gRPC's clients raise a shorter interval to: servers     \
+                                          hang up on who asks too often. It is the caller's to do. */
 
 /* gRPC status codes that this client makes up itself; others come from the server. */
 #define CLIENT_CODE_OK 0u
@@ -54,9 +57,37 @@ struct client_status {
  * OK. The callback may submit, call and use streams, but not close the client or pump it. */
 typedef void (*client_done_fn)(void *arg, const struct client_status *status, struct slice reply);
 
-/* Connect to `target`: "host:port", "http://host:port", "unix:path" or "unix://path". Blocks for at
- * most `timeout_ms`, then sends the HTTP/2 preface without waiting for the peer's settings.
- * Errors: ERR_INVALID, a malformed target; ERR_IO; ERR_DEADLINE. */
+/* Who the server has to be, and who we are. Texts may be NULL. Files are read at each connect. */
+struct client_tls {
+    const char *ca_file;              /* who signs servers' certificates; NULL: whom the system trusts */
+    const char *cert_file, *key_file; /* ours; NULL: none */
+    const char *server_name; /* that the certificate has to be for; NULL: the target's host */
+    bool insecure_skip_verify;
+    enum tls_version min, max;
+    const char *ciphers; /* of TLS 1.2, from tls_ciphers (api/http/tls.h); NULL: the usual */
+};
+
+/* Used until the connecting function returns; all zero is what client_connect does. */
+struct client_options {
+    struct client_tls tls;
+    bool secure; /* "host:port" and "unix:" mean TLS too; "http://" never does */
+    /* While calls or streams are open and nothing has come for `keepalive_ms`, ask the server for a
+     * sign of life, and take the connection for dead when none comes in `keepalive_timeout_ms`. It
+     * happens in the functions that move bytes. 0: never. */
+    uint32_t keepalive_ms, keepalive_timeout_ms;
+};
+
+/* Connect to `target`: "host:port", "http://host:port", "unix:path" or "unix://path", and with TLS
+ * "https://host:port", "unixs:path" or "unixs://path" (whose certificate has to be for the last part
+ * of the path up to a colon, as etcd's clients want it). Blocks for at most `timeout_ms`, with the
+ * TLS handshake and without looking up names, then sends the HTTP/2 preface without waiting for the
+ * peer's settings.
+ * Errors: ERR_INVALID, a malformed target or unusable file; ERR_IO; ERR_DEADLINE; ERR_PERM: the
+ * handshake failed, be it by us or by them. */
+MUST_CHECK enum err client_connect_with(const char *target, const struct client_options *o,
+                                        uint32_t timeout_ms, struct client **out,
+                                        struct err_ctx *ec);
+/* The same with no options. */
 MUST_CHECK enum err client_connect(const char *target, uint32_t timeout_ms, struct client **out,
                                    struct err_ctx *ec);
 
@@ -135,6 +166,7 @@ int client_fd(const struct client *c);
 bool client_wants_write(const struct client *c);
 /* Read what has come, write what can be written, and run the callbacks that are due, without
  * waiting. *again: not everything was read, so come back soon even if the socket says nothing.
+ * For keepalive and deadlines come from time to time too.
  * ERR_CLOSED: the connection failed; the callbacks that are due because of it have run. */
 MUST_CHECK enum err client_drive(struct client *c, bool *again);
 /* Only write. ERR_CLOSED as above, but the callbacks are left to client_drive. */

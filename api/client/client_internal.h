@@ -1,4 +1,4 @@
-/* client_internal.h - what connect.c, session.c and call.c share.
+/* client_internal.h - what connect.c, wire.c, session.c and call.c share.
  *
  * What        The connection and its exchanges. An exchange is one HTTP/2 stream, unary or not:
  *             bytes to send on one side, received bytes on the other, a status at the end.
@@ -8,6 +8,7 @@
 #define API_CLIENT_CLIENT_INTERNAL_H
 
 #include <nghttp2/nghttp2.h>
+#include <openssl/ssl.h>
 
 #include "api/client/client.h"
 
@@ -56,6 +57,13 @@ struct metadata_pair {
 struct client {
     int fd;
     bool dead; /* the connection failed; nothing moves any more */
+    SSL *ssl;  /* NULL: plain */
+    BIO_METHOD *bio_method;
+    bool more;             /* bytes may be waiting that poll does not know of */
+    bool send_wants_input; /* TLS can send no more before it has read something */
+    uint64_t keepalive_ms, keepalive_timeout_ms;
+    uint64_t heard_ms;     /* when bytes last came */
+    uint64_t ping_ms;      /* when a ping was sent that no byte has followed; 0: none */
     nghttp2_session *session;
     char authority[NAME_MAX_BYTES];
     struct metadata_pair metadata[CLIENT_METADATA_MAX];
@@ -74,9 +82,23 @@ struct client {
     uint8_t *read_buffer; /* READ_MAX bytes, owned */
 };
 
-/* connect.c: a connected, non-blocking socket; `authority` gets what ":authority" shall say. */
-MUST_CHECK enum err client_dial(const char *target, uint32_t timeout_ms, int *fd,
-                                char authority[NAME_MAX_BYTES], struct err_ctx *ec);
+/* connect.c: a connected, non-blocking socket in c->fd, with TLS in c->ssl when the target or
+ * `o` asks for it; `authority` gets what ":authority" shall say. */
+MUST_CHECK enum err client_dial(struct client *c, const char *target,
+                                const struct client_options *o, uint32_t timeout_ms,
+                                struct err_ctx *ec);
+
+/* wire.c */
+/* Shake hands for TLS over c->fd, the server being `host`. */
+MUST_CHECK enum err client_wire_secure(struct client *c, const struct client_tls *t,
+                                       const char *host, uint64_t deadline_ms, struct err_ctx *ec);
+/* Send what can be sent now. OK: *n bytes, at least one; ERR_BUSY: none at present; ERR_CLOSED. */
+MUST_CHECK enum err client_wire_send(struct client *c, const uint8_t *data, size_t len, size_t *n,
+                                     char why[CLIENT_STATUS_TEXT_MAX]);
+/* Take what has come, at most READ_MAX bytes, into the read buffer; the same errors. */
+MUST_CHECK enum err client_wire_receive(struct client *c, size_t *n,
+                                        char why[CLIENT_STATUS_TEXT_MAX]);
+void client_wire_close(struct client *c);
 
 /* session.c */
 MUST_CHECK enum err client_session_create(struct client *c);

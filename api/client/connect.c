@@ -106,23 +106,61 @@ static enum err dial_tcp(const char *host_port, uint64_t deadline_ms, int *fd, s
     return e;
 }
 
-enum err client_dial(const char *target, uint32_t timeout_ms, int *fd,
-                     char authority[NAME_MAX_BYTES], struct err_ctx *ec)
+struct scheme {
+    const char *prefix;
+    bool is_unix, secure, plain;
+};
+
+/* Longer prefixes before what they begin with. */
+static const struct scheme schemes[] = {
+    {"unixs://", true, true, false}, {"unixs:", true, true, false},   {"unix://", true, false, false},
+    {"unix:", true, false, false},   {"https://", false, true, false}, {"http://", false, false, true},
+    {"", false, false, false},
+};
+
+static const struct scheme *scheme_of(const char *target)
+{
+    const struct scheme *s = schemes;
+    while (strncmp(target, s->prefix, strlen(s->prefix)) != 0) {
+        s++;
+    }
+    return s;
+}
+
+/* The host of "host:port", without brackets; of a path its last part up to a colon. */
+static void host_of(const char *text, bool is_unix, char host[NAME_MAX_BYTES])
+{
+    const char *slash = is_unix ? strrchr(text, '/') : NULL;
+    const char *start = slash != NULL ? slash + 1 : text;
+    const char *end = strrchr(start, ':');
+    if (end == NULL) {
+        end = start + strlen(start);
+    }
+    if (end - start >= 2 && start[0] == '[' && end[-1] == ']') {
+        start++;
+        end--;
+    }
+    (void)snprintf(host, NAME_MAX_BYTES, "%.*s", (int)(end - start), start);
+}
+
+enum err client_dial(struct client *c, const char *target, const struct client_options *o,
+                     uint32_t timeout_ms, struct err_ctx *ec)
 {
     uint64_t deadline_ms = clock_now_ms(clock_real()) + timeout_ms;
-    if (strncmp(target, "unix:", 5) == 0) {
-        const char *path = target + 5;
-        if (strncmp(path, "//", 2) == 0) {
-            path += 2;
-        }
-        (void)snprintf(authority, NAME_MAX_BYTES, "localhost");
-        return err_wrap(ec, dial_unix(path, deadline_ms, fd, ec), "connect to %s", target);
-    }
-    const char *host_port = strncmp(target, "http://", 7) == 0 ? target + 7 : target;
-    size_t n = strlen(host_port);
-    if (n >= NAME_MAX_BYTES) {
+    const struct scheme *s = scheme_of(target);
+    const char *rest = target + strlen(s->prefix);
+    size_t n = strlen(rest);
+    enum err e = OK;
+    if (!s->is_unix && n >= NAME_MAX_BYTES) {
         return err_set(ec, ERR_INVALID, "target of %zu bytes", n);
     }
-    memcpy(authority, host_port, n + 1);
-    return err_wrap(ec, dial_tcp(host_port, deadline_ms, fd, ec), "connect to %s", target);
+    (void)snprintf(c->authority, sizeof(c->authority), "%s", s->is_unix ? "localhost" : rest);
+    e = s->is_unix ? dial_unix(rest, deadline_ms, &c->fd, ec)
+                   : dial_tcp(rest, deadline_ms, &c->fd, ec);
+    if (e == OK && !s->plain && (s->secure || o->secure)) {
+        char host[NAME_MAX_BYTES];
+        host_of(rest, s->is_unix, host);
+        e = client_wire_secure(c, &o->tls, host, deadline_ms, ec);
+    }
+    return err_wrap(ec, e, "connect to %s", target);
 }

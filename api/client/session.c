@@ -13,7 +13,6 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <time.h>
 
 #include "base/assert.h"
@@ -274,7 +273,7 @@ enum err client_begin(struct exchange *x, const char *path, const struct client_
     nghttp2_nv headers[7 + 2 * CLIENT_METADATA_MAX];
     size_t n = 0;
     headers[n++] = header(":method", "POST");
-    headers[n++] = header(":scheme", "http");
+    headers[n++] = header(":scheme", c->ssl != NULL ? "https" : "http");
     headers[n++] = header(":path", path);
     headers[n++] = header(":authority", c->authority);
     headers[n++] = header("content-type", "application/grpc");
@@ -413,40 +412,66 @@ enum err client_flush(struct client *c)
         if (e != OK || c->out_at == c->out.len) {
             return e;
         }
-        ssize_t n = send(c->fd, c->out.data + c->out_at, c->out.len - c->out_at, MSG_NOSIGNAL);
-        if (n >= 0) {
-            c->out_at += (size_t)n;
-        } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+        size_t n = 0;
+        char why[CLIENT_STATUS_TEXT_MAX];
+        e = client_wire_send(c, c->out.data + c->out_at, c->out.len - c->out_at, &n, why);
+        if (e == ERR_BUSY) {
             return OK;
-        } else if (errno != EINTR) {
-            client_fail(c, strerror(errno));
+        }
+        if (e == OK) {
+            c->out_at += n;
+        } else {
+            client_fail(c, why);
         }
     }
     return ERR_CLOSED;
 }
 
 /* Read once and let nghttp2 see it. `*moved` tells whether bytes came. */
-static enum err receive(struct client *c, bool *moved)
+static enum err receive(struct client *c, uint64_t now_ms, bool *moved)
 {
-    ssize_t n = recv(c->fd, c->read_buffer, READ_MAX, 0);
-    if (n < 0) {
-        if (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) {
-            return OK;
-        }
-        client_fail(c, strerror(errno));
-        return ERR_CLOSED;
+    size_t n = 0;
+    char why[CLIENT_STATUS_TEXT_MAX];
+    enum err e = client_wire_receive(c, &n, why);
+    if (e == ERR_BUSY) {
+        return OK;
     }
-    if (n == 0) {
-        client_fail(c, "connection closed by the server");
+    if (e != OK) {
+        client_fail(c, why);
         return ERR_CLOSED;
     }
     *moved = true;
-    ssize_t used = nghttp2_session_mem_recv(c->session, c->read_buffer, (size_t)n);
+    c->heard_ms = now_ms;
+    c->ping_ms = 0;
+    ssize_t used = nghttp2_session_mem_recv(c->session, c->read_buffer, n);
     if (used < 0) {
         client_fail(c, nghttp2_strerror((int)used));
         return ERR_CLOSED;
     }
     return OK;
+}
+
+/* When keepalive has something to do next; UINT64_MAX: never. */
+static uint64_t keepalive_at(const struct client *c)
+{
+    bool idle = c->n_live == 0 && c->streams.next == &c->streams;
+    if (c->keepalive_ms == 0 || idle) {
+        return UINT64_MAX;
+    }
+    return c->ping_ms != 0 ? c->ping_ms + c->keepalive_timeout_ms : c->heard_ms + c->keepalive_ms;
+}
+
+static void keep_alive(struct client *c, uint64_t now_ms)
+{
+    if (c->dead || now_ms < keepalive_at(c)) {
+        return;
+    }
+    if (c->ping_ms != 0) {
+        client_fail(c, "keepalive ping failed to receive ACK within timeout");
+        return;
+    }
+    c->ping_ms = now_ms;
+    (void)nghttp2_submit_ping(c->session, NGHTTP2_FLAG_NONE, NULL); /* out of memory: dead below */
 }
 
 static void expire(struct client *c, uint64_t now_ms)
@@ -497,12 +522,14 @@ bool client_run_done(struct client *c)
 enum err client_drive(struct client *c, bool *again)
 {
     bool moved = true;
+    uint64_t now = clock_now_ms(clock_real());
     enum err e = c->dead ? ERR_CLOSED : OK;
     for (unsigned i = 0; i < DRIVE_READS_MAX && e == OK && moved; i++) {
         moved = false;
-        e = receive(c, &moved);
+        e = receive(c, now, &moved);
     }
-    expire(c, clock_now_ms(clock_real()));
+    keep_alive(c, now);
+    expire(c, now);
     enum err flushed = client_flush(c); /* nghttp2's own frames, and news that all is sent */
     (void)client_run_done(c);
     if (flushed == OK) {
@@ -517,9 +544,14 @@ static struct timespec sleep_time(struct client *const *clients, size_t n, uint6
 {
     uint64_t now = clock_now_ns(clock_real());
     for (size_t i = 0; i < n; i++) {
-        uint64_t deadline_ms = clients[i]->next_deadline_ms;
-        if (deadline_ms < until_ns / NS_PER_MS) {
-            until_ns = deadline_ms * NS_PER_MS;
+        uint64_t alive_ms = keepalive_at(clients[i]);
+        uint64_t next_ms = clients[i]->next_deadline_ms;
+        next_ms = alive_ms < next_ms ? alive_ms : next_ms;
+        if (next_ms < until_ns / NS_PER_MS) {
+            until_ns = next_ms * NS_PER_MS;
+        }
+        if (clients[i]->more) {
+            until_ns = 0;
         }
     }
     uint64_t left = until_ns <= now ? 0 : until_ns - now;
@@ -527,7 +559,7 @@ static struct timespec sleep_time(struct client *const *clients, size_t n, uint6
     return (struct timespec){(time_t)(left / NS_PER_S), (long)(left % NS_PER_S)};
 }
 
-/* One turn: flush all, poll, receive, expire, flush what that caused, run callbacks. */
+/* One turn: flush all, poll, receive, keep alive, expire, flush what that caused, run callbacks. */
 static enum err turn(struct client *const *clients, size_t n, uint64_t until_ns, bool *moved)
 {
     struct pollfd polls[CLIENT_PUMP_MAX];
@@ -538,7 +570,7 @@ static enum err turn(struct client *const *clients, size_t n, uint64_t until_ns,
             e = ERR_CLOSED;
         }
         *moved |= client_run_done(c);
-        bool unsent = c->out_at < c->out.len;
+        bool unsent = c->out_at < c->out.len && !c->send_wants_input;
         polls[i] = (struct pollfd){.fd = c->dead ? -1 : c->fd,
                                    .events = (short)(POLLIN | (unsent ? POLLOUT : 0))};
     }
@@ -553,10 +585,11 @@ static enum err turn(struct client *const *clients, size_t n, uint64_t until_ns,
     uint64_t now = clock_now_ms(clock_real());
     for (size_t i = 0; i < n; i++) {
         struct client *c = clients[i];
-        if (ready > 0 && (polls[i].revents & (POLLIN | POLLERR | POLLHUP)) != 0 &&
-            receive(c, moved) != OK) {
+        bool readable = ready > 0 && (polls[i].revents & (POLLIN | POLLERR | POLLHUP)) != 0;
+        if ((readable || c->more) && receive(c, now, moved) != OK) {
             e = ERR_CLOSED;
         }
+        keep_alive(c, now);
         expire(c, now);
         if (client_flush(c) != OK) {
             e = ERR_CLOSED;

@@ -20,11 +20,6 @@
 #define FILES 4u
 #define SETTLE_NS 20000000ll /* coarser than any file system's clock here */
 
-/* As Go: no exchange without forward secrecy. */
-static const char usual_ciphers[] = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:"
-                                    "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA:"
-                                    "ECDHE-ECDSA-AES256-SHA:ECDHE-RSA-AES256-SHA";
-
 struct stamp {
     bool there;
     bool young; /* may change again without showing it */
@@ -88,107 +83,26 @@ static bool files_changed(struct tls *t)
 
 /* --- contexts --------------------------------------------------------------------------------------------- */
 
-static enum err ssl_failed(struct err_ctx *ec, const char *what, const char *file)
-{
-    unsigned long code = ERR_peek_last_error();
-    const char *reason = ERR_SYSTEM_ERROR(code) ? strerror(ERR_GET_REASON(code)) : ERR_reason_error_string(code);
-    enum err e = err_set(ec, ERR_INVALID, "%s %s: %s", what, file, reason != NULL ? reason : "not usable");
-    ERR_clear_error();
-    return e;
-}
-
-/* A key that needs a password cannot be used: nobody is there to be asked. */
-static int no_password(char *buf, int size, int writing, void *arg)
-{
-    (void)buf;
-    (void)size;
-    (void)writing;
-    (void)arg;
-    return 0;
-}
-
-static enum err check_size(const char *file, struct err_ctx *ec)
-{
-    struct stat st;
-    if (stat(file, &st) != 0) {
-        return err_set(ec, ERR_IO, "open %s: no such file or directory", file);
-    }
-    return st.st_size > (off_t)TLS_FILE_BYTES_MAX ? err_set(ec, ERR_LIMIT, "%s: longer than %u bytes", file, TLS_FILE_BYTES_MAX) : OK;
-}
-
-static enum err load_pair(SSL_CTX *ctx, const struct tls_config *c, struct err_ctx *ec)
-{
-    enum err e = check_size(c->cert_file, ec);
-    if (e == OK) {
-        e = check_size(c->key_file, ec);
-    }
-    if (e != OK) {
-        return e;
-    }
-    if (SSL_CTX_use_certificate_chain_file(ctx, c->cert_file) != 1) {
-        return ssl_failed(ec, "certificate", c->cert_file);
-    }
-    if (SSL_CTX_use_PrivateKey_file(ctx, c->key_file, SSL_FILETYPE_PEM) != 1 || SSL_CTX_check_private_key(ctx) != 1) {
-        return ssl_failed(ec, "private key", c->key_file);
-    }
-    return OK;
-}
-
-static enum err load_authorities(SSL_CTX *ctx, const struct tls_config *c, struct err_ctx *ec)
-{
-    if (c->ca_file == NULL) {
-        return SSL_CTX_set_default_verify_paths(ctx) == 1 ? OK : ssl_failed(ec, "authorities of", "the system");
-    }
-    enum err e = check_size(c->ca_file, ec);
-    if (e != OK) {
-        return e;
-    }
-    STACK_OF(X509_NAME) *names = SSL_load_client_CA_file(c->ca_file);
-    if (names == NULL || SSL_CTX_load_verify_file(ctx, c->ca_file) != 1) {
-        sk_X509_NAME_pop_free(names, X509_NAME_free);
-        return ssl_failed(ec, "authorities in", c->ca_file);
-    }
-    SSL_CTX_set_client_CA_list(ctx, names);
-    return OK;
-}
-
-static void set_rules(SSL_CTX *ctx, const struct tls_config *c)
-{
-    static const int versions[] = {[TLS_ANY] = 0, [TLS_1_2] = TLS1_2_VERSION, [TLS_1_3] = TLS1_3_VERSION};
-    bool demand = c->client_auth || c->ca_file != NULL;
-    ASSERT(SSL_CTX_set_min_proto_version(ctx, versions[c->min] == 0 ? TLS1_2_VERSION : versions[c->min]) == 1);
-    ASSERT(SSL_CTX_set_max_proto_version(ctx, versions[c->max]) == 1);
-    /* Nothing is resumed: every connection proves its certificate anew, and none is remembered. */
-    (void)SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-    (void)SSL_CTX_set_num_tickets(ctx, 0);
-    (void)SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION | SSL_OP_CIPHER_SERVER_PREFERENCE);
-    (void)SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
-    SSL_CTX_set_max_cert_list(ctx, (long)TLS_PEER_CHAIN_BYTES);
-    SSL_CTX_set_default_passwd_cb(ctx, no_password);
-    (void)X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(ctx), X509_V_FLAG_PARTIAL_CHAIN);
-    tls_session_rules(ctx, demand);
-}
-
 static enum err material_load(const struct tls_config *c, struct tls_material **out, struct err_ctx *ec)
 {
     struct tls_material *m = xcalloc(1, sizeof(*m));
     atomic_init(&m->refs, 1);
     m->cfg = c;
-    m->ctx = SSL_CTX_new(TLS_server_method());
-    ASSERT(m->ctx != NULL);
-    set_rules(m->ctx, c);
-    enum err e = OK;
-    if (SSL_CTX_set_cipher_list(m->ctx, c->ciphers != NULL ? c->ciphers : usual_ciphers) != 1) {
-        e = ssl_failed(ec, "cipher suites", c->ciphers != NULL ? c->ciphers : usual_ciphers);
-    }
+    bool demand = c->client_auth || c->ca_file != NULL;
+    const struct tls_context_config rules = {.server = true,
+                                             .cert_file = c->cert_file,
+                                             .key_file = c->key_file,
+                                             .trust = demand,
+                                             .ca_file = c->ca_file,
+                                             .min = c->min,
+                                             .max = c->max,
+                                             .ciphers = c->ciphers};
+    enum err e = tls_context_create(&rules, &m->ctx, ec);
     if (e == OK) {
-        e = load_pair(m->ctx, c, ec);
-    }
-    if (e == OK && (c->client_auth || c->ca_file != NULL)) {
-        e = load_authorities(m->ctx, c, ec);
+        tls_session_rules(m->ctx, demand);
     }
     if (e == OK && c->crl_file != NULL) {
-        e = check_size(c->crl_file, ec);
+        e = tls_file_check(c->crl_file, ec);
         if (e == OK) {
             e = tls_revoked_load(c->crl_file, &m->revoked, ec);
         }

@@ -13,14 +13,11 @@
 
 #include <stdbool.h>
 
+#include "api/tls/context.h"
 #include "base/err.h"
 #include "base/log.h"
 
-#define TLS_FILE_BYTES_MAX (16u << 20) /* of one file; a longer one is not read */
-
 struct tls; /* opaque */
-
-enum tls_version { TLS_ANY, TLS_1_2, TLS_1_3 };
 
 /* Copied; lists end with NULL; texts may be NULL for none. */
 struct tls_config {

@@ -18,7 +18,6 @@
 
 #define TLS_RECORD_BYTES 16384u
 #define TLS_REASON_BYTES 256u       /* of a refusal's text; longer text is cut */
-#define TLS_PEER_CHAIN_BYTES 65536u /* of certificates that a peer presents: handshake failure */
 #define TLS_SANS_MAX 32u            /* addresses and names of one certificate that are looked at */
 #define TLS_ADDRESS_BYTES 64u
 

@@ -164,31 +164,10 @@ void tls_session_close(struct tls_session **sp)
     free(s);
 }
 
-/* The texts that Go has for what happens often; OpenSSL's for the rest. */
 static void note_failure(struct tls_session *s)
 {
-    unsigned long code = ERR_peek_error();
-    int reason = ERR_GET_REASON(code);
     char text[TLS_REASON_BYTES];
-    if (code == 0 || ERR_GET_LIB(code) != ERR_LIB_SSL) {
-        const char *other = code != 0 ? ERR_reason_error_string(code) : NULL;
-        (void)snprintf(text, sizeof(text), "tls: %s", other != NULL ? other : "connection broken");
-    } else if (reason == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE) {
-        (void)snprintf(text, sizeof(text), "tls: client didn't provide a certificate");
-    } else if (reason == SSL_R_HTTP_REQUEST || reason == SSL_R_HTTPS_PROXY_REQUEST || reason == SSL_R_WRONG_VERSION_NUMBER) {
-        (void)snprintf(text, sizeof(text), "tls: first record does not look like a TLS handshake");
-    } else if (reason == SSL_R_UNSUPPORTED_PROTOCOL) {
-        (void)snprintf(text, sizeof(text), "tls: client offered only unsupported versions");
-    } else if (reason == SSL_R_NO_SHARED_CIPHER) {
-        (void)snprintf(text, sizeof(text), "tls: no cipher suite supported by both client and server");
-    } else if (reason == SSL_R_NO_APPLICATION_PROTOCOL) {
-        (void)snprintf(text, sizeof(text), "tls: client requested unsupported application protocols");
-    } else if (reason > SSL_AD_REASON_OFFSET) {
-        (void)snprintf(text, sizeof(text), "remote error: tls: %s", SSL_alert_desc_string_long(reason - SSL_AD_REASON_OFFSET));
-    } else {
-        const char *other = ERR_reason_error_string(code);
-        (void)snprintf(text, sizeof(text), "tls: %s", other != NULL ? other : "handshake failure");
-    }
+    tls_reason(text, sizeof(text));
     set_reason(s, text);
 }
 
