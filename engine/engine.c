@@ -159,7 +159,7 @@ static void create_compaction_metrics(struct engine_metrics *x, struct metrics *
     x->compacted_keys = metrics_counter(m, "etcd_debugging_mvcc_db_compaction_keys_total",
                                         "Total number of db keys compacted.", NULL);
     x->compact_last = metrics_gauge(m, "etcd_debugging_mvcc_db_compaction_last",
-                                    "The unix time of the last db compaction.", NULL);
+                                    "The unix time of the last db compaction. Resets to 0 on start.", NULL);
     x->compact_pause =
         metrics_histogram(m, "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds",
                           "Bucketed histogram of db compaction pause duration.", NULL, 1, 2, 13);

@@ -95,6 +95,8 @@ bool mvcc_delete(struct mvcc_txn *w, struct slice key)
     if (!index_get(w->e->index, key, INDEX_LATEST, &v)) {
         return false;
     }
+    w->n_ops++;
+    count(w->e->metrics.deletes, 1);
     lock_write(w->e);
     bury(w, key);
     unlock(w->e);

@@ -64,6 +64,8 @@ struct etcd_loop {
     } client_versions[CLIENT_VERSIONS_MAX];
 };
 
+enum watch_send { WATCH_SEND_EVENTS, WATCH_SEND_EVENT, WATCH_SEND_CONTROL, WATCH_SEND_PROGRESS, N_WATCH_SENDS };
+
 struct etcd_server {
     struct etcd_server_config cfg;
     struct etcd_http_config http;
@@ -82,6 +84,8 @@ struct etcd_server {
     struct gauge *watch_streams;
     struct histogram *range_seconds[2], *range_request_seconds[2]; /* failed, done */
     struct histogram *snapshot_seconds;
+    struct histogram *watch_send[N_WATCH_SENDS];
+    struct counter *stream_failures[2]; /* of watches, of keep-alives: messages that are none */
     struct counter *scrapes;
     struct {
         struct loop_timer periodic, compaction;

@@ -383,6 +383,7 @@ static void on_keepalive(struct grpc_call *c, struct slice bytes)
         }
     }
     if (e != ERR_END) {
+        counter_add(server_of(c)->stream_failures[1], 1);
         request_refuse_bytes(c);
         return;
     }

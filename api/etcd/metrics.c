@@ -131,6 +131,40 @@ static double virtual_limit(void *arg)
     return getrlimit(RLIMIT_AS, &r) == 0 ? (double)r.rlim_cur : 0;
 }
 
+/* Bytes of all that shares the process's network namespace, from proc_pid_net(5): a line of names, then one of numbers. */
+static double network_bytes(const char *name)
+{
+    char names[4096], numbers[4096];
+    double value = 0;
+    FILE *f = fopen("/proc/self/net/netstat", "re");
+    while (f != NULL && value == 0 && fgets(names, sizeof(names), f) != NULL && fgets(numbers, sizeof(numbers), f) != NULL) {
+        char *n_state = NULL, *v_state = NULL;
+        const char *n = strtok_r(names, " \n", &n_state), *v = strtok_r(numbers, " \n", &v_state);
+        bool ours = n != NULL && strcmp(n, "IpExt:") == 0;
+        while (ours && n != NULL && v != NULL) {
+            value = strcmp(n, name) == 0 ? strtod(v, NULL) : value;
+            n = strtok_r(NULL, " \n", &n_state);
+            v = strtok_r(NULL, " \n", &v_state);
+        }
+    }
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+    return value;
+}
+
+static double network_received(void *arg)
+{
+    (void)arg;
+    return network_bytes("InOctets");
+}
+
+static double network_sent(void *arg)
+{
+    (void)arg;
+    return network_bytes("OutOctets");
+}
+
 static double one(void *arg)
 {
     (void)arg;
@@ -205,7 +239,7 @@ void server_show_version(struct etcd_loop *l)
 void server_metrics(struct etcd_server *s)
 {
     struct metrics *m = s->cfg.metrics;
-    char id[64];
+    char id[96];
     server_metrics_families(s);
     (void)snprintf(id, sizeof(id), "server_id=\"%" PRIx64 "\"", member_id(s->member));
     static const struct {
@@ -231,10 +265,14 @@ void server_metrics(struct etcd_server *s)
     for (size_t i = 0; i < sizeof(gauges) / sizeof(gauges[0]); i++) {
         metrics_callback(m, gauges[i].name, gauges[i].help, NULL, 0, gauges[i].value, s);
     }
+    metrics_callback(m, "process_network_receive_bytes_total", "Number of bytes received by the process over the network.", NULL, 1, network_received, s);
+    metrics_callback(m, "process_network_transmit_bytes_total", "Number of bytes sent by the process over the network.", NULL, 1, network_sent, s);
     metrics_callback(m, "process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", NULL, 1, cpu_seconds, s);
     metrics_callback(m, "etcd_server_version", "Which version is running. 1 for 'server_version' label with current version.",
                      "server_version=\"" ETCD_VERSION "\"", 0, one, s);
     metrics_callback(m, "etcd_server_id", "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.", id, 0, one, s);
+    (void)snprintf(id, sizeof(id), "Local=\"%" PRIx64 "\",Remote=\"%" PRIx64 "\"", member_id(s->member), member_id(s->member));
+    gauge_set(metrics_gauge(m, "etcd_network_known_peers", "The current number of known peers.", id), 1); /* as etcd, which knows itself */
     s->lease_renewed = metrics_counter(m, "etcd_debugging_lease_renewed_total", "The number of renewed leases seen by the leader.", NULL);
     s->promote_successes = metrics_counter(m, "etcd_server_learner_promote_successes",
                                            "The total number of successful learner promotions while this member is leader.", NULL);

@@ -148,10 +148,17 @@ static size_t encode_head(const struct watch_stream *s, const struct response *r
     return (size_t)(p - out);
 }
 
+static uint64_t now_ns(const struct watch_stream *s)
+{
+    return clock_now_ns(s->loop->server->cfg.clock);
+}
+
 static void send_control(struct watch_stream *s, const struct response *r)
 {
+    uint64_t began_ns = now_ns(s);
     uint8_t head[REPLY_HEADER_MAX + RESPONSE_FIELDS_MAX];
     grpc_send(s->call, &(struct slice){head, encode_head(s, r, head)}, 1);
+    histogram_observe_ns(s->loop->server->watch_send[WATCH_SEND_CONTROL], now_ns(s) - began_ns);
 }
 
 /* One response with the events from `events`, n of them. */
@@ -214,12 +221,16 @@ static bool on_deliver(void *arg, struct watcher *watcher, const struct watch_de
     }
     struct response r = {.revision = d->header_revision, .id = w->id};
     size_t threshold = s->loop->server->cfg.max_request_bytes + FRAGMENT_EXTRA;
+    uint64_t began_ns = now_ns(s);
     w->sent = true;
     if (w->fragment && d->n_events > 1 && d->bytes + REPLY_HEADER_MAX >= threshold) {
         send_fragments(s, &r, d, threshold);
     } else {
         send_events(s, &r, d->events, d->n_events);
     }
+    uint64_t took_ns = now_ns(s) - began_ns;
+    histogram_observe_ns(s->loop->server->watch_send[WATCH_SEND_EVENTS], took_ns);
+    histogram_observe_ns(s->loop->server->watch_send[WATCH_SEND_EVENT], took_ns / d->n_events);
     return true;
 }
 
@@ -356,6 +367,7 @@ static void serve(struct grpc_call *c, struct slice bytes)
     Etcdserverpb__WatchRequest *q = request_decode_stream(c, &etcdserverpb__watch_request__descriptor, bytes);
     struct watch_stream *s = *grpc_call_state(c);
     if (q == NULL) {
+        counter_add(s->loop->server->stream_failures[0], 1);
         return;
     }
     switch (q->request_union_case) {
@@ -420,6 +432,7 @@ static void on_watch(struct grpc_call *c, struct slice bytes)
 static void on_progress_tick(struct loop *l, struct loop_timer *t)
 {
     struct watch_stream *s = CONTAINER_OF(t, struct watch_stream, timer);
+    uint64_t began_ns = now_ns(s);
     for (size_t i = 0; i < s->n_slots; i++) {
         for (struct stream_watch *w = s->slots[i]; w != NULL; w = w->next) {
             if (w->progress_notify && !w->sent && !w->dead && watcher_synced(s->loop->hub, w->watcher) &&
@@ -429,6 +442,7 @@ static void on_progress_tick(struct loop *l, struct loop_timer *t)
             w->sent = false;
         }
     }
+    histogram_observe_ns(s->loop->server->watch_send[WATCH_SEND_PROGRESS], now_ns(s) - began_ns);
     loop_timer_set(l, &s->timer, loop_now_ms(l) + s->interval_ms);
 }
 

@@ -118,6 +118,7 @@ struct peer_conn *peer_conn_find(struct peer *p, uint64_t id);
 void peer_metrics_open(struct peer *p);
 void metrics_count(struct counter *c, uint64_t n); /* NULL counts nothing */
 void metrics_spool(struct peer_transport *t, uint64_t from, bool ok, uint64_t ns);
+void metrics_spool_synced(struct peer_transport *t, uint64_t ns); /* any thread */
 void metrics_spool_change(struct peer_transport *t, uint64_t from, double change);
 
 /* --- stream_in.c, stream_out.c, post.c, send_snapshot.c: what links order */

@@ -7,6 +7,8 @@
 #define RTT_BUCKETS 16u
 #define SNAPSHOT_START 0.1
 #define SNAPSHOT_BUCKETS 10u
+#define FSYNC_START 0.001
+#define FSYNC_BUCKETS 14u
 
 void metrics_count(struct counter *c, uint64_t n)
 {
@@ -94,10 +96,22 @@ void metrics_spool(struct peer_transport *t, uint64_t from, bool ok, uint64_t ns
         histogram_observe_ns(metrics_histogram(m, "etcd_network_snapshot_receive_total_duration_seconds",
                                                "Total latency distributions of v3 snapshot receives.", labels, SNAPSHOT_START, 2, SNAPSHOT_BUCKETS),
                              ns);
+        histogram_observe_ns(metrics_histogram(m, "etcd_snap_db_save_total_duration_seconds", "The total latency distributions of v3 snapshot save", NULL,
+                                               SNAPSHOT_START, 2, SNAPSHOT_BUCKETS),
+                             ns);
     } else {
         counter_add(metrics_counter(m, "etcd_network_snapshot_receive_failures", "Total number of snapshot receive failures.", labels), 1);
     }
     bytes_deinit(&label);
+}
+
+void metrics_spool_synced(struct peer_transport *t, uint64_t ns)
+{
+    if (t->cfg.metrics != NULL) {
+        histogram_observe_ns(metrics_histogram(t->cfg.metrics, "etcd_snap_db_fsync_duration_seconds",
+                                               "The latency distributions of fsyncing .snap.db file", NULL, FSYNC_START, 2, FSYNC_BUCKETS),
+                             ns);
+    }
 }
 
 void metrics_spool_change(struct peer_transport *t, uint64_t from, double change)

@@ -136,7 +136,9 @@ static void work_write(uv_work_t *work)
     struct spool *s = work->data;
     write_piece(s);
     if (s->err == OK && s->last) {
+        uint64_t began_ns = clock_now_ns(s->t->cfg.clock);
         s->err = s->file->ops->sync(s->file, &s->ec);
+        metrics_spool_synced(s->t, clock_now_ns(s->t->cfg.clock) - began_ns);
     }
     if (s->err == OK && s->last) {
         const struct bolt_source src = {.read_at = read_at, .arg = s, .size = s->written};

@@ -51,11 +51,9 @@ FAMILIES = {
     "etcd_debugging_server_watch_send_loop_progress_duration_seconds": (HISTOGRAM, ""),
     "etcd_debugging_disk_backend_commit_rebalance_duration_seconds": (HISTOGRAM, ""), "etcd_debugging_disk_backend_commit_spill_duration_seconds": (HISTOGRAM, ""),
     "etcd_debugging_disk_backend_commit_write_duration_seconds": (HISTOGRAM, ""), "etcd_debugging_snap_save_marshalling_duration_seconds": (HISTOGRAM, ""),
-    "etcd_debugging_snap_save_total_duration_seconds": (HISTOGRAM, ""), "etcd_debugging_store_reads_total": (COUNTER, "action"),
-    "etcd_debugging_store_writes_total": (COUNTER, "action"), "etcd_debugging_store_reads_failed_total": (COUNTER, "action"),
-    "etcd_debugging_store_writes_failed_total": (COUNTER, "action"), "etcd_debugging_store_expires_total": (COUNTER, ""),
+    "etcd_debugging_snap_save_total_duration_seconds": (HISTOGRAM, ""), "etcd_debugging_store_expires_total": (COUNTER, ""),
     "etcd_debugging_store_watch_requests_total": (COUNTER, ""), "etcd_debugging_store_watchers": (GAUGE, ""),
-    "etcd_grpc_proxy_cache_hits_total": (COUNTER, ""), "etcd_grpc_proxy_cache_keys_total": (GAUGE, ""), "etcd_grpc_proxy_cache_misses_total": (COUNTER, ""),
+    "etcd_grpc_proxy_cache_hits_total": (GAUGE, ""), "etcd_grpc_proxy_cache_keys_total": (GAUGE, ""), "etcd_grpc_proxy_cache_misses_total": (GAUGE, ""),
     "etcd_grpc_proxy_watchers_coalescing_total": (GAUGE, ""), "etcd_grpc_proxy_events_coalescing_total": (COUNTER, ""),
     "grpc_server_started_total": (COUNTER, "grpc_method grpc_service grpc_type"),
     "grpc_server_handled_total": (COUNTER, "grpc_code grpc_method grpc_service grpc_type"),
@@ -64,6 +62,7 @@ FAMILIES = {
     "grpc_server_handling_seconds": (HISTOGRAM, "grpc_method grpc_service grpc_type"),
     "process_cpu_seconds_total": (COUNTER, ""), "process_open_fds": (GAUGE, ""), "process_max_fds": (GAUGE, ""), "process_resident_memory_bytes": (GAUGE, ""),
     "process_virtual_memory_bytes": (GAUGE, ""), "process_virtual_memory_max_bytes": (GAUGE, ""), "process_start_time_seconds": (GAUGE, ""),
+    "process_network_receive_bytes_total": (COUNTER, ""), "process_network_transmit_bytes_total": (COUNTER, ""),
     "promhttp_metric_handler_requests_total": (COUNTER, "code"), "promhttp_metric_handler_requests_in_flight": (GAUGE, ""),
 }
 

@@ -89,6 +89,7 @@ struct flag_value *flag_get(struct flag_set *s, const char *name); /* the flag e
 
 bool flag_is_set(struct flag_set *s, const char *name);            /* on the command line or in the environment */
 bool flag_gate(struct flag_set *s, enum flag_gate_id id);          /* that gate is on */
+bool flag_gate_stage(struct flag_set *s, bool alpha);              /* AllAlpha or AllBeta was said, and true */
 
 /* Set a flag as if the command line said so; the text is copied. ERR_INVALID with Go's reason. */
 MUST_CHECK enum err flag_set_assign(struct flag_set *s, const char *name, const char *text, struct err_ctx *ec);

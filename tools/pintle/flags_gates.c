@@ -5,6 +5,7 @@
  */
 #include "tools/pintle/flags.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <string.h>
 
@@ -14,6 +15,10 @@
 #define GATE_NAME_MAX 64u
 #define ALL_ALPHA "AllAlpha"
 #define ALL_BETA "AllBeta"
+/* In the mask of what is on, above the gates' own bits. */
+#define ALL_ALPHA_BIT (UINT64_C(1) << 63)
+#define ALL_BETA_BIT (UINT64_C(1) << 62)
+static_assert(FLAG_N_GATES < 62, "the bits of the stages are free");
 
 const struct flag_gate flag_gates[FLAG_N_GATES] = {
     [GATE_COMPACT_HASH_CHECK] = {"CompactHashCheck", true, false, true},
@@ -46,6 +51,11 @@ bool flag_gate(struct flag_set *s, enum flag_gate_id id)
     return (flag_get(s, "feature-gates")->u & bit((size_t)id)) != 0;
 }
 
+bool flag_gate_stage(struct flag_set *s, bool alpha)
+{
+    return (flag_get(s, "feature-gates")->u & (alpha ? ALL_ALPHA_BIT : ALL_BETA_BIT)) != 0;
+}
+
 static struct slice trim(struct slice s)
 {
     while (s.len > 0 && isspace((unsigned char)s.data[0])) {
@@ -61,6 +71,8 @@ static struct slice trim(struct slice s)
 /* A whole stage, but for those that were named. */
 static void set_stage(struct flag_value *v, bool alpha, bool on)
 {
+    uint64_t all = alpha ? ALL_ALPHA_BIT : ALL_BETA_BIT;
+    v->u = on ? v->u | all : v->u & ~all;
     for (size_t i = 0; i < FLAG_N_GATES; i++) {
         if (flag_gates[i].alpha == alpha && ((uint64_t)v->i & bit(i)) == 0) {
             v->u = on ? v->u | bit(i) : v->u & ~bit(i);

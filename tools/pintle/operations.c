@@ -74,16 +74,23 @@ enum err operations_read(struct flag_set *f, struct operations *out, struct err_
     return retention_read(flag_get(f, "auto-compaction-mode")->text, flag_get(f, "auto-compaction-retention")->text, &out->auto_compact, ec);
 }
 
+static void show_gate(struct metrics *m, const char *name, bool alpha, bool on)
+{
+    struct bytes labels = {0};
+    metrics_label(&labels, "name", name);
+    metrics_label(&labels, "stage", alpha ? "ALPHA" : "BETA");
+    bytes_add(&labels, "", 1);
+    gauge_set(metrics_gauge(m, "etcd_server_feature_enabled", "Whether or not a feature is enabled. 1 is enabled, 0 is not.",
+                            (const char *)labels.data),
+              on ? 1 : 0);
+    bytes_deinit(&labels);
+}
+
 void operations_metrics(struct flag_set *f, struct metrics *m)
 {
     for (size_t i = 0; i < FLAG_N_GATES; i++) {
-        struct bytes labels = {0};
-        metrics_label(&labels, "name", flag_gates[i].name);
-        metrics_label(&labels, "stage", flag_gates[i].alpha ? "ALPHA" : "BETA");
-        bytes_add(&labels, "", 1);
-        gauge_set(metrics_gauge(m, "etcd_server_feature_enabled",
-                                "Whether or not a feature is enabled. 1 is enabled, 0 is not.", (const char *)labels.data),
-                  flag_gate(f, (enum flag_gate_id)i) ? 1 : 0);
-        bytes_deinit(&labels);
+        show_gate(m, flag_gates[i].name, flag_gates[i].alpha, flag_gate(f, (enum flag_gate_id)i));
     }
+    show_gate(m, "AllAlpha", true, flag_gate_stage(f, true));
+    show_gate(m, "AllBeta", false, flag_gate_stage(f, false));
 }
