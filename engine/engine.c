@@ -233,6 +233,7 @@ static struct engine *create(const struct engine_config *cfg, struct home *home)
     e->quota_bytes = cfg->quota_bytes;
     e->compaction_batch_limit =
         cfg->compaction_batch_limit > 0 ? cfg->compaction_batch_limit : 1000;
+    e->compaction_pause_ms = cfg->compaction_pause_ms;
     e->events = cfg->events;
     e->events_arg = cfg->events_arg;
     e->clock = cfg->clock;

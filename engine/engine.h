@@ -44,6 +44,7 @@ struct engine_config {
     int64_t quota_bytes;     /* > 0; INT64_MAX: off */
     int64_t min_lease_ttl_s;
     uint32_t compaction_batch_limit; /* records per store step; etcd's default 1000 */
+    uint64_t compaction_pause_ms; /* no step of a pass before so long after the one before it, by engine_note_time; 0: with each flush */
     struct metrics *metrics; /* may be NULL; etcd_mvcc_*, etcd_debugging_mvcc_*, lease and disk_backend families */
     const struct engine_events *events;
     void *events_arg;

@@ -110,6 +110,7 @@ struct compaction {
     bool active;
     struct pass pass;
     struct rev at; /* looked at up to here */
+    uint64_t rests_until_ms;
     bool keep_all; /* nothing stays at `target`: the hash then counts everything */
     uint32_t crc;
     uint64_t n_deleted;
@@ -128,6 +129,7 @@ struct engine_metrics {
 struct engine {
     int64_t quota_bytes;
     uint32_t compaction_batch_limit;
+    uint64_t compaction_pause_ms;
     const struct engine_events *events; /* borrowed; may be NULL */
     void *events_arg;
     const struct clock *clock; /* borrowed; may be NULL */

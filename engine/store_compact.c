@@ -246,6 +246,11 @@ enum err compact_scan(struct engine *e, struct compact_step *step, struct err_ct
             return err_wrap(ec, err, "begin compaction");
         }
     }
+    uint64_t now_ms = atomic_load_explicit(&e->now_ms, memory_order_relaxed);
+    if (now_ms < e->compaction.rests_until_ms) {
+        return OK;
+    }
+    e->compaction.rests_until_ms = now_ms + e->compaction_pause_ms;
     struct store_read read = {0};
     uint64_t before = now_ns(e);
     enum err err = store_read_begin(e, &read, ec);

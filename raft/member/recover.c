@@ -445,6 +445,7 @@ enum err member_open(const struct member_config *cfg, struct member **out, struc
         .quota_bytes = cfg->quota_bytes,
         .min_lease_ttl_s = (int64_t)((min_ttl_ms + 999u) / 1000u),
         .compaction_batch_limit = cfg->compaction_batch_limit * (cfg->compaction_pause_ms == 0 ? COMPACTION_BATCHES_PER_COMMIT : 1u),
+        .compaction_pause_ms = cfg->compaction_pause_ms,
         .metrics = cfg->metrics,
         .events = &member_engine_events,
         .events_arg = m,

@@ -68,7 +68,7 @@ static void wait_for_work(struct threads *t, bool more)
         pthread_cond_wait(&t->cond, &t->lock);
     }
     uint64_t pause_ms = t->member->cfg.compaction_pause_ms;
-    uint64_t wait_ms = pause_ms == 0 ? COMPACTION_PAUSE_MS : pause_ms;
+    uint64_t wait_ms = pause_ms == 0 ? COMPACTION_PAUSE_MS : pause_ms < ENGINE_FLUSH_MS ? pause_ms : ENGINE_FLUSH_MS;
     if (!more) {
         wait_for_kick(t);
         wait_ms = ENGINE_FLUSH_MS;

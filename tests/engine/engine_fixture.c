@@ -55,6 +55,7 @@ static void open_engine(struct fixture *f)
         .quota_bytes = INT64_MAX,
         .min_lease_ttl_s = 2,
         .compaction_batch_limit = f->batch_limit,
+        .compaction_pause_ms = f->pause_ms,
         .events = &events,
         .events_arg = f,
     };

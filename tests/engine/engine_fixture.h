@@ -42,6 +42,7 @@ struct fixture {
     size_t n_passes;
     int n_failed;
     uint32_t batch_limit;
+    uint64_t pause_ms; /* between steps of a compaction */
     struct backend_ops kept_ops;
 };
 

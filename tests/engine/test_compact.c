@@ -471,6 +471,36 @@ static void a_pass_that_was_not_durable_is_hashed_after_a_crash(void **state)
     fixture_deinit(&f);
 }
 
+static void steps_keep_their_pause_and_flushes_do_not_wait_for_it(void **state)
+{
+    (void)state;
+    struct fixture f;
+    fixture_init(&f, ON_MEMORY);
+    f.batch_limit = 10;
+    f.pause_ms = 5000;
+    fixture_flush(&f);
+    fixture_reopen(&f);
+    for (int i = 0; i < 40; i++) {
+        fixture_put(&f, "k", "v");
+    }
+    assert_int_equal(fixture_compact(&f, 32), OK);
+    size_t n = 40;
+    for (int i = 0; i < 4; i++) {
+        for (int j = 0; j < 3; j++) {
+            fixture_flush(&f);
+            assert_int_equal(f.stored_index, f.index);
+            assert_int_equal(n_records(&f), n - (i < 3 ? 10 : 0));
+            fixture_put(&f, "k", "v");
+            n++;
+        }
+        n -= i < 3 ? 10 : 0;
+        f.now_ms += 5000;
+        engine_note_time(f.e, f.now_ms);
+    }
+    assert_int_equal(f.n_passes, 1);
+    fixture_deinit(&f);
+}
+
 static void a_slow_reader_holds_compaction_back_for_a_while(void **state)
 {
     (void)state;
@@ -544,6 +574,7 @@ int main(void)
         cmocka_unit_test_prestate(a_restart_leaves_one_pass_to_the_last, &memory),
         cmocka_unit_test_prestate(a_restart_leaves_one_pass_to_the_last, &lmdb),
         cmocka_unit_test(a_pass_that_was_not_durable_is_hashed_after_a_crash),
+        cmocka_unit_test(steps_keep_their_pause_and_flushes_do_not_wait_for_it),
         cmocka_unit_test(a_slow_reader_holds_compaction_back_for_a_while),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
