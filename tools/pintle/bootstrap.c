@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "raft/peer/headers.h"
+#include "tools/pintle/discovery.h"
 #include "tools/pintle/remote.h"
 #include "tools/pintle/urls.h"
 #include "wal/wal.h"
@@ -229,17 +230,51 @@ static enum err join(const struct config *c, struct founders *f, char **story, s
     return e;
 }
 
-/* --- all three ways ----------------------------------------------------------------------------------------------------- */
+/* --- discovery -------------------------------------------------------------------------------------------------------- */
 
-static enum err from_flags(const struct config *c, struct origin *out, struct err_ctx *ec)
+/* The members are those of the registry, not this one alone. */
+static enum err discover(struct config *c, struct origin *out, struct err_ctx *ec)
+{
+    uint64_t own_id = founders_named(&out->members, c->name)->id;
+    char *own = founders_text(&out->members);
+    char *cluster = NULL;
+    struct err_ctx why = {{0}};
+    log_msg(c->log, LOG_INFO, "Bootstrapping cluster using v3 discovery.");
+    enum err e = discovery_join(&c->flags, c->log, own_id, own, &cluster, &why);
+    free(own);
+    if (e != OK) {
+        out->undiscovered = true;
+        return err_set(ec, e, "failed to join discovery cluster (%s)", why.text);
+    }
+    founders_deinit(&out->members);
+    e = founders_parse(cluster, c->cluster_token, &out->members, ec);
+    free(cluster);
+    const struct member_peer *self = e == OK ? founders_named(&out->members, c->name) : NULL;
+    if (e == OK && (founders_share_url(&out->members) || self == NULL || self->id != own_id)) {
+        char *text = founders_text(&out->members);
+        e = err_set(ec, ERR_INVALID, "discovery cluster %s has duplicate %s", text, founders_share_url(&out->members) ? "url" : "name");
+        free(text);
+    }
+    return e;
+}
+
+/* --- all the ways ------------------------------------------------------------------------------------------------------- */
+
+static enum err from_flags(struct config *c, struct origin *out, struct err_ctx *ec)
 {
     enum err e = founders_parse(c->initial_cluster, c->cluster_token, &out->members, ec);
     if (e == OK) {
         e = check_names(c, &out->members, ec);
     }
+    if (e == OK && c->existing_cluster && c->discovers) {
+        e = err_set(ec, ERR_INVALID, "discovery URL should not be set when joining existing initial cluster");
+    }
     if (e == OK) {
         e = c->existing_cluster ? join(c, &out->members, &out->story, ec)
                                 : check_not_founded(c, &out->members, founders_named(&out->members, c->name)->id, ec);
+    }
+    if (e == OK && c->discovers) {
+        e = discover(c, out, ec);
     }
     if (e != OK) {
         return e;
@@ -250,7 +285,7 @@ static enum err from_flags(const struct config *c, struct origin *out, struct er
     return OK;
 }
 
-enum err origin_find(const struct config *c, struct vfs *v, struct origin *out, struct err_ctx *ec)
+enum err origin_find(struct config *c, struct vfs *v, struct origin *out, struct err_ctx *ec)
 {
     *out = (struct origin){0};
     struct wal_identity id = {0};
@@ -275,6 +310,9 @@ enum err origin_find(const struct config *c, struct vfs *v, struct origin *out, 
         origin_deinit(out);
         *out = (struct origin){.joining = true};
         *ec = (struct err_ctx){{0}};
+    }
+    if (has_entries && c->discovers) {
+        log_warn(c->log, "discovery token is ignored since cluster already initialized; valid logs are found", F_STR("wal-dir", c->wal_dir));
     }
     out->cluster_id = id.cluster_id;
     out->member_id = id.member_id;

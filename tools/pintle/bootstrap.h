@@ -17,11 +17,12 @@ struct origin {
     struct founders members; /* by the flags, with their ids; empty when restarting */
     bool joining;
     bool restarting;
+    bool undiscovered; /* an error of --discovery-endpoints */
     char *story; /* owned; of an error that may be longer than an err_ctx holds, else NULL */
 };
 
 /* Errors: ERR_INVALID and others, with etcd's text (out->story goes before `ec`). *out is to be given to origin_deinit in any case. */
-MUST_CHECK enum err origin_find(const struct config *c, struct vfs *v, struct origin *out, struct err_ctx *ec);
+MUST_CHECK enum err origin_find(struct config *c, struct vfs *v, struct origin *out, struct err_ctx *ec);
 void origin_deinit(struct origin *o);
 
 #endif

@@ -61,7 +61,7 @@ static void fill_cluster(struct config *c)
 {
     struct flag_set *f = &c->flags;
     struct flag_value *v = flag_get(f, "initial-cluster");
-    if (v->given || v->from_env) {
+    if ((v->given || v->from_env) && !c->discovers) {
         c->initial_cluster = xstrdup(v->text);
         return;
     }
@@ -81,8 +81,10 @@ static void fill(struct config *c)
     c->advertise_client = flag_get(f, "advertise-client-urls")->urls;
     c->listen_peer = flag_get(f, "listen-peer-urls")->urls;
     c->advertise_peer = flag_get(f, "initial-advertise-peer-urls")->urls;
+    char **endpoints = flag_get(f, "discovery-endpoints")->urls;
+    c->discovers = endpoints != NULL && endpoints[0] != NULL;
+    c->cluster_token = flag_get(f, c->discovers ? "discovery-token" : "initial-cluster-token")->text;
     fill_cluster(c);
-    c->cluster_token = flag_get(f, "initial-cluster-token")->text;
     c->heartbeat_ms = bounded(flag_get(f, "heartbeat-interval")->u, 50000);
     c->election_ms = bounded(flag_get(f, "election-timeout")->u, 50000);
     c->quota_flag = flag_get(f, "quota-backend-bytes")->i;

@@ -76,12 +76,12 @@ static const struct inner inners[] = {
     {"discovery-config.client.secure", "cert", WANT_STRING, "discovery-cert", "SecureConfig.Config"},
     {"discovery-config.client.secure", "key", WANT_STRING, "discovery-key", "SecureConfig.Config"},
     {"discovery-config.client.secure", "cacert", WANT_STRING, "discovery-cacert", "SecureConfig.Config"},
-    {"discovery-config.client.secure", "server-name", WANT_STRING, NULL, "SecureConfig.Config"},
+    {"discovery-config.client.secure", "server-name", WANT_STRING, "discovery-config.client.secure.server-name", "SecureConfig.Config"},
     {"discovery-config.client.secure", "insecure-transport", WANT_BOOL, "discovery-insecure-transport", "SecureConfig.Config"},
     {"discovery-config.client.secure", "insecure-skip-tls-verify", WANT_BOOL, "discovery-insecure-skip-tls-verify", "SecureConfig.Config"},
     {"discovery-config.client.auth", "username", WANT_STRING, "discovery-user", "AuthConfig.Config"},
     {"discovery-config.client.auth", "password", WANT_STRING, "discovery-password", "AuthConfig.Config"},
-    {"discovery-config.client.auth", "token", WANT_STRING, NULL, "AuthConfig.Config"},
+    {"discovery-config.client.auth", "token", WANT_STRING, "discovery-config.client.auth.token", "AuthConfig.Config"},
 };
 
 /* The maps themselves. */

@@ -5,6 +5,7 @@
  * sees death by signal, as with etcd; a member that was removed from its cluster ends with status 0.
  */
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -27,6 +28,15 @@ static void log_configuration(const struct config *c)
              F_UINT("io-loops", c->n_loops));
 }
 
+/* As etcd says it, whatever the reason. */
+static _Noreturn void die_undiscovered(struct config *c, const char *text)
+{
+    log_warn(c->log, "failed to bootstrap; discovery token was already used", F_STR("discovery-token", c->cluster_token),
+             F_STRS("discovery-endpoints", (const char *const *)flag_get(&c->flags, "discovery-endpoints")->urls), F_STR("error", text));
+    log_msg(c->log, LOG_WARN, "do not reuse discovery token; generate a new one to bootstrap a cluster");
+    exit(1);
+}
+
 static void find_origin(struct server *s)
 {
     struct err_ctx ec = {{0}};
@@ -42,6 +52,9 @@ static void find_origin(struct server *s)
     if (e != OK) {
         const char *text = s->origin.story != NULL ? s->origin.story : ec.text;
         log_error(s->config.log, "bootstrap failed", F_STR("error", text[0] != '\0' ? text : err_text(e)));
+        if (s->origin.undiscovered) {
+            die_undiscovered(&s->config, text);
+        }
         server_die(s, e, text);
     }
     log_info(s->config.log, s->origin.restarting ? "restarting local member" : "starting local member",
