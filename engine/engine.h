@@ -215,13 +215,8 @@ struct engine_conf {
     bool auto_leave;
 };
 void engine_conf(const struct engine *e, struct engine_conf *out); /* [member], or before the first apply */
-/* --force-new-cluster: every member but `self` is removed from rows and configuration, `self` is a voter (with these peer URLs if it was not listed). Written with the
- * next flush. [member], before the first turn. */
-void engine_force_new_cluster(struct engine *e, uint64_t self, const char *const *peer_urls);
 /* The downgrade job: enabled, and its target version into `target` of at least 16 bytes. */
 bool engine_downgrade(const struct engine *e, char *target);
-/* Voters and learners (ascending ids) of the configuration as of the applied index; arrays of n_max. [member], at start */
-void engine_conf_voters(const struct engine *e, uint64_t *voters, size_t *n_voters, uint64_t *learners, size_t *n_learners, size_t n_max);
 /* "3.7.0", or "" while undecided; into `out` of at least 16 bytes. */
 void engine_cluster_version(const struct engine *e, char *out);
 

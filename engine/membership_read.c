@@ -92,15 +92,6 @@ static size_t copy_ids(const struct id_list *l, uint64_t *out, size_t n_max)
     return n;
 }
 
-void engine_conf_voters(const struct engine *e, uint64_t *voters, size_t *n_voters,
-                        uint64_t *learners, size_t *n_learners, size_t n_max)
-{
-    lock_read(e);
-    *n_voters = copy_ids(&e->conf.voters, voters, n_max);
-    *n_learners = copy_ids(&e->conf.learners, learners, n_max);
-    unlock(e);
-}
-
 void engine_cluster_version(const struct engine *e, char *out)
 {
     lock_read(e);

@@ -101,14 +101,11 @@ static void members_come_and_go(void **state)
     fixture_reopen(&f);
     assert_int_equal(change(&f, ADD, 7, "{\"id\":7,\"peerURLs\":[\"http://z\"]}"),
                      ERR_MEMBER_NOT_FOUND);
-    uint64_t voters[4];
-    uint64_t learners[4];
-    size_t n_voters;
-    size_t n_learners;
-    engine_conf_voters(f.e, voters, &n_voters, learners, &n_learners, 4);
-    assert_int_equal(n_voters, 1);
-    assert_int_equal(voters[0], big);
-    assert_int_equal(n_learners, 0);
+    struct engine_conf c;
+    engine_conf(f.e, &c);
+    assert_int_equal(c.n_voters, 1);
+    assert_int_equal(c.voters[0], big);
+    assert_int_equal(c.n_learners, 0);
     assert_int_equal(change(&f, ADD, 0, NULL), OK); /* refused before: no change */
     fixture_deinit(&f);
 }
@@ -302,45 +299,6 @@ static void a_change_is_answered_by_its_id(void **state)
     fixture_deinit(&f);
 }
 
-static void one_member_starts_anew(void **state)
-{
-    (void)state;
-    static const char *const urls[] = {"http://localhost:2380", NULL};
-    for (uint64_t self = 2; self <= 4; self++) { /* a voter, a learner, one that is not listed */
-        struct fixture f;
-        struct engine_conf c;
-        size_t n;
-        fixture_init(&f, ON_MEMORY);
-        assert_int_equal(change(&f, ADD, 1, "{\"id\":1,\"peerURLs\":[\"http://a\"]}"), OK);
-        assert_int_equal(change(&f, ADD, 2, "{\"id\":2,\"peerURLs\":[\"http://b\"]}"), OK);
-        assert_int_equal(change(&f, ADD_LEARNER, 3, LEARNER("3", "http://c")), OK);
-        fixture_put(&f, "key", "value");
-        fixture_flush(&f);
-        engine_force_new_cluster(f.e, self, urls);
-        for (int round = 0; round < 2; round++) {
-            struct member_info *m = engine_members(f.e, &n);
-            assert_int_equal(n, 1);
-            assert_int_equal(m[0].id, self);
-            assert_false(m[0].is_learner);
-            assert_string_equal(m[0].peer_urls[0], self == 2   ? "http://b"
-                                                   : self == 3 ? "http://c"
-                                                               : urls[0]);
-            free(m);
-            engine_conf(f.e, &c);
-            assert_int_equal(c.n_voters, 1);
-            assert_int_equal(c.voters[0], self);
-            assert_int_equal(c.n_learners, 0);
-            for (uint64_t id = 1; id <= 3; id++) {
-                assert_int_equal(engine_member_removed(f.e, id), id != self);
-            }
-            fixture_flush(&f);
-            fixture_reopen(&f);
-        }
-        row_is(&f, BUCKET_MEMBERS_REMOVED, "1", "removed");
-        fixture_deinit(&f);
-    }
-}
-
 static enum err change_v2(struct fixture *f, int transition, const int *types, const uint64_t *ids,
                           size_t n, const char *context)
 {
@@ -443,7 +401,6 @@ int main(void)
         cmocka_unit_test(learners_are_bounded),
         cmocka_unit_test(the_last_voter_stays),
         cmocka_unit_test(a_change_is_answered_by_its_id),
-        cmocka_unit_test(one_member_starts_anew),
         cmocka_unit_test(joint_configurations),
         cmocka_unit_test(json_reader),
     };
