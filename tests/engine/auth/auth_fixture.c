@@ -111,91 +111,77 @@ ProtobufCBinaryData pb_end(const char *end)
 }
 
 /* A request of one kind, with `field` of InternalRaftRequest pointing to it. */
-#define BEGIN(type, init, field)                                                                   \
+#define BEGIN(type, field, ...)                                                                    \
     Etcdserverpb__InternalRaftRequest r = ETCDSERVERPB__INTERNAL_RAFT_REQUEST__INIT;               \
-    type m = init;                                                                                 \
+    type m = __VA_ARGS__;                                                                          \
     r.field = &m
 #define TEXT(s) ((char *)(uintptr_t)(s))
 
+/* A function that applies a request without fields, with one text, with two. */
+#define BARE(function, type, init, field)                                                          \
+    enum err function(struct world *w)                                                             \
+    {                                                                                              \
+        BEGIN(type, field, init);                                                                  \
+        return world_apply(w, &r);                                                                 \
+    }
+#define NAMED(function, type, init, field, text)                                                   \
+    enum err function(struct world *w, const char *value)                                          \
+    {                                                                                              \
+        BEGIN(type, field, init);                                                                  \
+        m.text = TEXT(value);                                                                      \
+        return world_apply(w, &r);                                                                 \
+    }
+#define PAIRED(function, type, init, field, text, text2)                                           \
+    enum err function(struct world *w, const char *value, const char *value2)                      \
+    {                                                                                              \
+        BEGIN(type, field, init);                                                                  \
+        m.text = TEXT(value);                                                                      \
+        m.text2 = TEXT(value2);                                                                    \
+        return world_apply(w, &r);                                                                 \
+    }
+
+NAMED(user_delete, Etcdserverpb__AuthUserDeleteRequest,
+      ETCDSERVERPB__AUTH_USER_DELETE_REQUEST__INIT, auth_user_delete, name)
+NAMED(user_get, Etcdserverpb__AuthUserGetRequest, ETCDSERVERPB__AUTH_USER_GET_REQUEST__INIT,
+      auth_user_get, name)
+NAMED(role_add, Etcdserverpb__AuthRoleAddRequest, ETCDSERVERPB__AUTH_ROLE_ADD_REQUEST__INIT,
+      auth_role_add, name)
+NAMED(role_delete, Etcdserverpb__AuthRoleDeleteRequest,
+      ETCDSERVERPB__AUTH_ROLE_DELETE_REQUEST__INIT, auth_role_delete, role)
+NAMED(role_get, Etcdserverpb__AuthRoleGetRequest, ETCDSERVERPB__AUTH_ROLE_GET_REQUEST__INIT,
+      auth_role_get, role)
+BARE(user_list, Etcdserverpb__AuthUserListRequest, ETCDSERVERPB__AUTH_USER_LIST_REQUEST__INIT,
+     auth_user_list)
+BARE(role_list, Etcdserverpb__AuthRoleListRequest, ETCDSERVERPB__AUTH_ROLE_LIST_REQUEST__INIT,
+     auth_role_list)
+BARE(auth_on, Etcdserverpb__AuthEnableRequest, ETCDSERVERPB__AUTH_ENABLE_REQUEST__INIT, auth_enable)
+BARE(auth_off, Etcdserverpb__AuthDisableRequest, ETCDSERVERPB__AUTH_DISABLE_REQUEST__INIT,
+     auth_disable)
+BARE(auth_status, Etcdserverpb__AuthStatusRequest, ETCDSERVERPB__AUTH_STATUS_REQUEST__INIT,
+     auth_status)
+PAIRED(user_password, Etcdserverpb__AuthUserChangePasswordRequest,
+       ETCDSERVERPB__AUTH_USER_CHANGE_PASSWORD_REQUEST__INIT, auth_user_change_password, name,
+       hashedpassword)
+PAIRED(user_grant, Etcdserverpb__AuthUserGrantRoleRequest,
+       ETCDSERVERPB__AUTH_USER_GRANT_ROLE_REQUEST__INIT, auth_user_grant_role, user, role)
+PAIRED(user_revoke, Etcdserverpb__AuthUserRevokeRoleRequest,
+       ETCDSERVERPB__AUTH_USER_REVOKE_ROLE_REQUEST__INIT, auth_user_revoke_role, name, role)
+PAIRED(login, Etcdserverpb__InternalAuthenticateRequest,
+       ETCDSERVERPB__INTERNAL_AUTHENTICATE_REQUEST__INIT, authenticate, name, simple_token)
+
 enum err user_add(struct world *w, const char *name)
 {
-    BEGIN(Etcdserverpb__AuthUserAddRequest, ETCDSERVERPB__AUTH_USER_ADD_REQUEST__INIT,
-          auth_user_add);
+    BEGIN(Etcdserverpb__AuthUserAddRequest, auth_user_add,
+          ETCDSERVERPB__AUTH_USER_ADD_REQUEST__INIT);
     m.name = TEXT(name);
     m.hashedpassword = TEXT("aGFzaA==");
     return world_apply(w, &r);
 }
 
-enum err user_delete(struct world *w, const char *name)
-{
-    BEGIN(Etcdserverpb__AuthUserDeleteRequest, ETCDSERVERPB__AUTH_USER_DELETE_REQUEST__INIT,
-          auth_user_delete);
-    m.name = TEXT(name);
-    return world_apply(w, &r);
-}
-
-enum err user_password(struct world *w, const char *name, const char *hashed)
-{
-    BEGIN(Etcdserverpb__AuthUserChangePasswordRequest,
-          ETCDSERVERPB__AUTH_USER_CHANGE_PASSWORD_REQUEST__INIT, auth_user_change_password);
-    m.name = TEXT(name);
-    m.hashedpassword = TEXT(hashed);
-    return world_apply(w, &r);
-}
-
-enum err user_grant(struct world *w, const char *user, const char *role)
-{
-    BEGIN(Etcdserverpb__AuthUserGrantRoleRequest, ETCDSERVERPB__AUTH_USER_GRANT_ROLE_REQUEST__INIT,
-          auth_user_grant_role);
-    m.user = TEXT(user);
-    m.role = TEXT(role);
-    return world_apply(w, &r);
-}
-
-enum err user_revoke(struct world *w, const char *user, const char *role)
-{
-    BEGIN(Etcdserverpb__AuthUserRevokeRoleRequest,
-          ETCDSERVERPB__AUTH_USER_REVOKE_ROLE_REQUEST__INIT, auth_user_revoke_role);
-    m.name = TEXT(user);
-    m.role = TEXT(role);
-    return world_apply(w, &r);
-}
-
-enum err user_get(struct world *w, const char *name)
-{
-    BEGIN(Etcdserverpb__AuthUserGetRequest, ETCDSERVERPB__AUTH_USER_GET_REQUEST__INIT,
-          auth_user_get);
-    m.name = TEXT(name);
-    return world_apply(w, &r);
-}
-
-enum err user_list(struct world *w)
-{
-    BEGIN(Etcdserverpb__AuthUserListRequest, ETCDSERVERPB__AUTH_USER_LIST_REQUEST__INIT,
-          auth_user_list);
-    return world_apply(w, &r);
-}
-
-enum err role_add(struct world *w, const char *name)
-{
-    BEGIN(Etcdserverpb__AuthRoleAddRequest, ETCDSERVERPB__AUTH_ROLE_ADD_REQUEST__INIT,
-          auth_role_add);
-    m.name = TEXT(name);
-    return world_apply(w, &r);
-}
-
-enum err role_delete(struct world *w, const char *name)
-{
-    BEGIN(Etcdserverpb__AuthRoleDeleteRequest, ETCDSERVERPB__AUTH_ROLE_DELETE_REQUEST__INIT,
-          auth_role_delete);
-    m.role = TEXT(name);
-    return world_apply(w, &r);
-}
-
 enum err role_grant(struct world *w, const char *role, int type, const char *key, const char *end)
 {
-    BEGIN(Etcdserverpb__AuthRoleGrantPermissionRequest,
-          ETCDSERVERPB__AUTH_ROLE_GRANT_PERMISSION_REQUEST__INIT, auth_role_grant_permission);
+    BEGIN(Etcdserverpb__AuthRoleGrantPermissionRequest, auth_role_grant_permission,
+          ETCDSERVERPB__AUTH_ROLE_GRANT_PERMISSION_REQUEST__INIT);
     Authpb__Permission p = AUTHPB__PERMISSION__INIT;
     p.permtype = (Authpb__Permission__Type)type;
     p.key = pb(key);
@@ -207,53 +193,11 @@ enum err role_grant(struct world *w, const char *role, int type, const char *key
 
 enum err role_revoke(struct world *w, const char *role, const char *key, const char *end)
 {
-    BEGIN(Etcdserverpb__AuthRoleRevokePermissionRequest,
-          ETCDSERVERPB__AUTH_ROLE_REVOKE_PERMISSION_REQUEST__INIT, auth_role_revoke_permission);
+    BEGIN(Etcdserverpb__AuthRoleRevokePermissionRequest, auth_role_revoke_permission,
+          ETCDSERVERPB__AUTH_ROLE_REVOKE_PERMISSION_REQUEST__INIT);
     m.role = TEXT(role);
     m.key = pb(key);
     m.range_end = pb_end(end);
-    return world_apply(w, &r);
-}
-
-enum err role_get(struct world *w, const char *role)
-{
-    BEGIN(Etcdserverpb__AuthRoleGetRequest, ETCDSERVERPB__AUTH_ROLE_GET_REQUEST__INIT,
-          auth_role_get);
-    m.role = TEXT(role);
-    return world_apply(w, &r);
-}
-
-enum err role_list(struct world *w)
-{
-    BEGIN(Etcdserverpb__AuthRoleListRequest, ETCDSERVERPB__AUTH_ROLE_LIST_REQUEST__INIT,
-          auth_role_list);
-    return world_apply(w, &r);
-}
-
-enum err auth_on(struct world *w)
-{
-    BEGIN(Etcdserverpb__AuthEnableRequest, ETCDSERVERPB__AUTH_ENABLE_REQUEST__INIT, auth_enable);
-    return world_apply(w, &r);
-}
-
-enum err auth_off(struct world *w)
-{
-    BEGIN(Etcdserverpb__AuthDisableRequest, ETCDSERVERPB__AUTH_DISABLE_REQUEST__INIT, auth_disable);
-    return world_apply(w, &r);
-}
-
-enum err auth_status(struct world *w)
-{
-    BEGIN(Etcdserverpb__AuthStatusRequest, ETCDSERVERPB__AUTH_STATUS_REQUEST__INIT, auth_status);
-    return world_apply(w, &r);
-}
-
-enum err login(struct world *w, const char *name, const char *token)
-{
-    BEGIN(Etcdserverpb__InternalAuthenticateRequest,
-          ETCDSERVERPB__INTERNAL_AUTHENTICATE_REQUEST__INIT, authenticate);
-    m.name = TEXT(name);
-    m.simple_token = TEXT(token);
     return world_apply(w, &r);
 }
 
