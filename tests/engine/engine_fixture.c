@@ -378,3 +378,48 @@ uint32_t fixture_hash_kv(struct fixture *f, int64_t revision)
     assert_int_equal(err, OK);
     return h.hash;
 }
+
+enum err fixture_conf_change(struct fixture *f, int type, uint64_t id, const char *context)
+{
+    Raftpb__ConfChange cc = RAFTPB__CONF_CHANGE__INIT;
+    cc.has_type = 1;
+    cc.type = (Raftpb__ConfChangeType)type;
+    cc.has_node_id = 1;
+    cc.node_id = id;
+    cc.has_context = context != NULL;
+    if (context != NULL) {
+        cc.context = fixture_bytes(context);
+    }
+    uint8_t packed[1024];
+    assert_true(raftpb__conf_change__get_packed_size(&cc) <= sizeof(packed));
+    size_t len = raftpb__conf_change__pack(&cc, packed);
+    return fixture_apply(f, 1, slice_of(packed, len), true).err;
+}
+
+void fixture_group_entry(unsigned group, unsigned n_keys, const char *value, struct bytes *out)
+{
+    static const char name_format[] = "g%02u/%03u";
+    char keys[FIXTURE_GROUP_KEYS_MAX][16];
+    Etcdserverpb__PutRequest puts[FIXTURE_GROUP_KEYS_MAX];
+    Etcdserverpb__RequestOp ops[FIXTURE_GROUP_KEYS_MAX];
+    Etcdserverpb__RequestOp *list[FIXTURE_GROUP_KEYS_MAX];
+    ASSERT(n_keys <= FIXTURE_GROUP_KEYS_MAX);
+    for (unsigned k = 0; k < n_keys; k++) {
+        etcdserverpb__put_request__init(&puts[k]);
+        etcdserverpb__request_op__init(&ops[k]);
+        (void)snprintf(keys[k], sizeof(keys[k]), name_format, group, k);
+        puts[k].key = fixture_bytes(keys[k]);
+        puts[k].value = fixture_bytes(value);
+        ops[k].request_case = ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_PUT;
+        ops[k].request_put = &puts[k];
+        list[k] = &ops[k];
+    }
+    Etcdserverpb__TxnRequest t = ETCDSERVERPB__TXN_REQUEST__INIT;
+    t.n_success = n_keys;
+    t.success = list;
+    Etcdserverpb__InternalRaftRequest r = ETCDSERVERPB__INTERNAL_RAFT_REQUEST__INIT;
+    r.txn = &t;
+    size_t len = etcdserverpb__internal_raft_request__get_packed_size(&r);
+    bytes_reset(out);
+    out->len = etcdserverpb__internal_raft_request__pack(&r, bytes_reserve(out, len));
+}

@@ -76,6 +76,12 @@ enum err fixture_grant(struct fixture *f, int64_t id, int64_t ttl);
 enum err fixture_revoke(struct fixture *f, int64_t id);
 struct apply_result fixture_txn(struct fixture *f, Etcdserverpb__TxnRequest *t);
 
+/* A ConfChange of one member; its context is text or NULL. */
+enum err fixture_conf_change(struct fixture *f, int type, uint64_t id, const char *context);
+/* An entry that puts one value to `n_keys` keys, "g" and `group`, "/" and a number, encoded. */
+#define FIXTURE_GROUP_KEYS_MAX 64u
+void fixture_group_entry(unsigned group, unsigned n_keys, const char *value, struct bytes *out);
+
 /* A whole range, put together from its parts; header absent. To be freed with
  * etcdserverpb__range_response__free_unpacked. Checks that counts and sizes promised at open are
  * kept. NULL with *err. */

@@ -11,23 +11,6 @@ enum { ADD, REMOVE, UPDATE, ADD_LEARNER };
 /* --- what snapshots are taken of
  * -------------------------------------------------------------------------- */
 
-static void change(struct fixture *f, int type, uint64_t id, const char *context)
-{
-    Raftpb__ConfChange cc = RAFTPB__CONF_CHANGE__INIT;
-    uint8_t packed[1024];
-    cc.has_type = 1;
-    cc.type = (Raftpb__ConfChangeType)type;
-    cc.has_node_id = 1;
-    cc.node_id = id;
-    cc.has_context = context != NULL;
-    if (context != NULL) {
-        cc.context = fixture_bytes(context);
-    }
-    size_t len = raftpb__conf_change__pack(&cc, packed);
-    assert_true(len <= sizeof(packed));
-    assert_int_equal(fixture_apply(f, 1, slice_of(packed, len), false).err, OK);
-}
-
 void install_raise_alarm(struct fixture *f, uint64_t id, int type)
 {
     Etcdserverpb__InternalRaftRequest r = ETCDSERVERPB__INTERNAL_RAFT_REQUEST__INIT;
@@ -67,10 +50,10 @@ void install_put(struct fixture *f, int i, int64_t lease)
 
 void install_fill(struct fixture *f, int n)
 {
-    change(f, ADD, 1, "{\"id\":1,\"peerURLs\":[\"http://a:1\"],\"name\":\"one\"}");
-    change(f, ADD, 2, "{\"id\":2,\"peerURLs\":[\"http://b:1\"]}");
-    change(f, ADD_LEARNER, 3, "{\"id\":3,\"peerURLs\":[\"http://c:1\"],\"isLearner\":true}");
-    change(f, REMOVE, 2, NULL);
+    assert_int_equal(fixture_conf_change(f, ADD, 1, "{\"id\":1,\"peerURLs\":[\"http://a:1\"],\"name\":\"one\"}"), OK);
+    assert_int_equal(fixture_conf_change(f, ADD, 2, "{\"id\":2,\"peerURLs\":[\"http://b:1\"]}"), OK);
+    assert_int_equal(fixture_conf_change(f, ADD_LEARNER, 3, "{\"id\":3,\"peerURLs\":[\"http://c:1\"],\"isLearner\":true}"), OK);
+    assert_int_equal(fixture_conf_change(f, REMOVE, 2, NULL), OK);
     set_versions(f);
     assert_int_equal(fixture_grant(f, 7, 600), OK);
     assert_int_equal(fixture_grant(f, 8, 900), OK);

@@ -37,32 +37,10 @@ struct shared {
 
 static void build_entry(uint32_t i, struct bytes *out)
 {
-    static const char name_format[] = "g%02u/%03u";
-    char keys[GROUP_KEYS][16];
     char value[512];
-    Etcdserverpb__PutRequest puts[GROUP_KEYS];
-    Etcdserverpb__RequestOp ops[GROUP_KEYS];
-    Etcdserverpb__RequestOp *list[GROUP_KEYS];
     memset(value, 'a' + (int)(i % 26), sizeof(value) - 1);
     value[sizeof(value) - 1] = 0;
-    for (uint32_t k = 0; k < GROUP_KEYS; k++) {
-        etcdserverpb__put_request__init(&puts[k]);
-        etcdserverpb__request_op__init(&ops[k]);
-        (void)snprintf(keys[k], sizeof(keys[k]), name_format, i % GROUPS, k);
-        puts[k].key = fixture_bytes(keys[k]);
-        puts[k].value = fixture_bytes(value);
-        ops[k].request_case = ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_PUT;
-        ops[k].request_put = &puts[k];
-        list[k] = &ops[k];
-    }
-    Etcdserverpb__TxnRequest t = ETCDSERVERPB__TXN_REQUEST__INIT;
-    t.n_success = GROUP_KEYS;
-    t.success = list;
-    Etcdserverpb__InternalRaftRequest r = ETCDSERVERPB__INTERNAL_RAFT_REQUEST__INIT;
-    r.txn = &t;
-    size_t len = etcdserverpb__internal_raft_request__get_packed_size(&r);
-    bytes_reset(out);
-    out->len = etcdserverpb__internal_raft_request__pack(&r, bytes_reserve(out, len));
+    fixture_group_entry(i % GROUPS, GROUP_KEYS, value, out);
 }
 
 /* --- readers

@@ -12,19 +12,7 @@ enum { ADD, REMOVE, UPDATE, ADD_LEARNER };
 
 static enum err change(struct fixture *f, int type, uint64_t id, const char *context)
 {
-    Raftpb__ConfChange cc = RAFTPB__CONF_CHANGE__INIT;
-    cc.has_type = 1;
-    cc.type = (Raftpb__ConfChangeType)type;
-    cc.has_node_id = 1;
-    cc.node_id = id;
-    cc.has_context = context != NULL;
-    if (context != NULL) {
-        cc.context = fixture_bytes(context);
-    }
-    uint8_t packed[1024];
-    assert_true(raftpb__conf_change__get_packed_size(&cc) <= sizeof(packed));
-    size_t len = raftpb__conf_change__pack(&cc, packed);
-    return fixture_apply(f, 1, slice_of(packed, len), true).err;
+    return fixture_conf_change(f, type, id, context);
 }
 
 static void row_is(struct fixture *f, enum bucket b, const char *key, const char *expected)

@@ -26,32 +26,11 @@ struct shared {
 
 static void build_entry(uint32_t i, struct bytes *out)
 {
-    static const char name_format[] = "g%02u/%03u";
-    char keys[GROUP_KEYS][16];
     char value[256];
-    Etcdserverpb__PutRequest puts[GROUP_KEYS];
-    Etcdserverpb__RequestOp ops[GROUP_KEYS];
-    Etcdserverpb__RequestOp *list[GROUP_KEYS];
     int n = snprintf(value, sizeof(value), "%08u", i);
     memset(value + n, 'x', sizeof(value) - (size_t)n - 1);
     value[sizeof(value) - 1] = 0;
-    for (uint32_t k = 0; k < GROUP_KEYS; k++) {
-        etcdserverpb__put_request__init(&puts[k]);
-        etcdserverpb__request_op__init(&ops[k]);
-        snprintf(keys[k], sizeof(keys[k]), name_format, i % GROUPS, k);
-        puts[k].key = fixture_bytes(keys[k]);
-        puts[k].value = fixture_bytes(value);
-        ops[k].request_case = ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_PUT;
-        ops[k].request_put = &puts[k];
-        list[k] = &ops[k];
-    }
-    Etcdserverpb__TxnRequest t = ETCDSERVERPB__TXN_REQUEST__INIT;
-    t.n_success = GROUP_KEYS;
-    t.success = list;
-    Etcdserverpb__InternalRaftRequest r = ETCDSERVERPB__INTERNAL_RAFT_REQUEST__INIT;
-    r.txn = &t;
-    size_t len = etcdserverpb__internal_raft_request__get_packed_size(&r);
-    out->len = etcdserverpb__internal_raft_request__pack(&r, bytes_reserve(out, len));
+    fixture_group_entry(i % GROUPS, GROUP_KEYS, value, out);
 }
 
 static void *member_loop(void *arg)
