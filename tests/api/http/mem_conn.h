@@ -77,4 +77,50 @@ static inline void mem_unblock(struct mem_conn *m)
     }
 }
 
+/* A loop with one such connection. */
+struct mem_site {
+    struct loop *loop;
+    struct http_config cfg; /* filled in before the site is opened */
+    struct hub hub;
+    struct mem_conn mc;
+};
+
+static inline void mem_site_open(struct mem_site *s)
+{
+    s->loop = loop_create(0);
+    hub_init(&s->hub, s->loop, &s->cfg);
+    mem_open(&s->mc, &s->hub);
+}
+
+static inline void mem_site_close(struct mem_site *s)
+{
+    hub_deinit(&s->hub);
+    loop_destroy(&s->loop);
+    bytes_deinit(&s->mc.out);
+}
+
+static inline void mem_site_flush(struct mem_site *s)
+{
+    for (unsigned i = 0; i < 8; i++) { /* answers may lead to more */
+        hub_flush(&s->hub);
+    }
+}
+
+static inline void mem_site_feed(struct mem_site *s, const char *text)
+{
+    conn_input(&s->mc.conn, slice_str(text));
+    mem_site_flush(s);
+}
+
+/* What was written since the last look, as a string: as much as there is room for. */
+static inline void mem_site_take(struct mem_site *s, char *text, size_t room)
+{
+    size_t n = s->mc.out.len < room - 1 ? s->mc.out.len : room - 1;
+    if (n > 0) {
+        memcpy(text, s->mc.out.data, n);
+    }
+    text[n] = '\0';
+    bytes_reset(&s->mc.out);
+}
+
 #endif

@@ -10,10 +10,7 @@
 #include "tests/api/http/mem_conn.h"
 
 struct site {
-    struct loop *loop;
-    struct http_config cfg;
-    struct hub hub;
-    struct mem_conn mc;
+    struct mem_site at;
     struct http_exchange *x; /* kept */
     bool refuse;             /* at the head */
     bool answer_at_end;
@@ -85,10 +82,8 @@ static void handle(void *arg, struct http_exchange *x, const struct http_request
 static int open_site(void **state)
 {
     struct site *s = calloc(1, sizeof(*s));
-    s->loop = loop_create(0);
-    s->cfg = (struct http_config){.http = {handle, s}, .begin = begin};
-    hub_init(&s->hub, s->loop, &s->cfg);
-    mem_open(&s->mc, &s->hub);
+    s->at.cfg = (struct http_config){.http = {handle, s}, .begin = begin};
+    mem_site_open(&s->at);
     *state = s;
     return 0;
 }
@@ -96,35 +91,22 @@ static int open_site(void **state)
 static int close_site(void **state)
 {
     struct site *s = *state;
-    hub_deinit(&s->hub);
-    loop_destroy(&s->loop);
-    bytes_deinit(&s->mc.out);
+    mem_site_close(&s->at);
     bytes_deinit(&s->body);
     free(s);
     return 0;
 }
 
-static void flush(struct site *s)
-{
-    for (unsigned i = 0; i < 8; i++) {
-        hub_flush(&s->hub);
-    }
-}
-
 static void feed(struct site *s, const char *text)
 {
-    conn_input(&s->mc.conn, slice_str(text));
-    flush(s);
+    mem_site_feed(&s->at, text);
 }
 
 /* What was written since the last look, as a string. */
 static const char *take(struct site *s)
 {
     static char text[8192];
-    size_t n = s->mc.out.len < sizeof(text) - 1 ? s->mc.out.len : sizeof(text) - 1;
-    memcpy(text, s->mc.out.data == NULL ? (const uint8_t *)"" : s->mc.out.data, n);
-    text[n] = '\0';
-    bytes_reset(&s->mc.out);
+    mem_site_take(&s->at, text, sizeof(text));
     return text;
 }
 
@@ -169,7 +151,7 @@ static void test_body_in_pieces(void **state)
     feed(s, "0\r\n\r\n");
     assert_starts(s, "HTTP/1.1 204 No Content\r\n");
     assert_int_equal(s->n_ends, 2);
-    assert_false(s->mc.shut);
+    assert_false(s->at.mc.shut);
     feed(s, "GET /x HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_int_equal(s->n_requests, 3);
 }
@@ -182,7 +164,7 @@ static void test_later_answer_to_a_body_in_pieces(void **state)
     feed(s, "GET /x HTTP/1.1\r\nHost: h\r\n\r\n"); /* waits its turn */
     assert_int_equal(s->n_requests, 1);
     http_respond(s->x, 200, NULL, NULL, slice_str("done"));
-    flush(s);
+    mem_site_flush(&s->at);
     assert_int_equal(s->n_requests, 2);
     assert_int_equal(s->n_gone, 0);
 }
@@ -192,17 +174,17 @@ static void test_answer_before_the_end_of_the_body(void **state)
     struct site *s = *state;
     feed(s, "POST /stream HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nabc");
     http_respond(s->x, 400, "text/plain", NULL, slice_str("enough"));
-    flush(s);
+    mem_site_flush(&s->at);
     const char *got = take(s);
     assert_non_null(strstr(got, "Connection: close\r\n"));
     assert_non_null(strstr(got, "\r\n\r\nenough"));
-    assert_true(s->mc.shut);
+    assert_true(s->at.mc.shut);
     feed(s, "def");
     assert_body(s, "abc");
     assert_int_equal(s->n_ends, 0);
-    conn_eof(&s->mc.conn);
-    flush(s);
-    assert_true(s->mc.closed);
+    conn_eof(&s->at.mc.conn);
+    mem_site_flush(&s->at);
+    assert_true(s->at.mc.closed);
     assert_int_equal(s->n_gone, 0);
 }
 
@@ -214,7 +196,7 @@ static void test_refused_at_the_head(void **state)
     const char *got = take(s);
     assert_true(strncmp(got, "HTTP/1.1 412 ", 13) == 0);
     assert_null(strstr(got + 1, "HTTP/1.1"));
-    assert_true(s->mc.shut);
+    assert_true(s->at.mc.shut);
     assert_int_equal(s->n_requests, 1);
 }
 
@@ -231,16 +213,16 @@ static void test_pause(void **state)
     s->answer_at_end = true;
     feed(s, "POST /stream HTTP/1.1\r\nHost: h\r\nContent-Length: 6\r\n\r\nab");
     http_body_pause(s->x, true);
-    assert_false(s->mc.reading);
+    assert_false(s->at.mc.reading);
     feed(s, "cd"); /* was read before */
-    loop_skip(s->loop, 10 * CONN_STALL_MS);
-    flush(s);
-    assert_false(s->mc.closed);
+    loop_skip(s->at.loop, 10 * CONN_STALL_MS);
+    mem_site_flush(&s->at);
+    assert_false(s->at.mc.closed);
     http_body_pause(s->x, false);
-    assert_true(s->mc.reading);
-    loop_skip(s->loop, CONN_STALL_MS - 1);
-    flush(s);
-    assert_false(s->mc.closed);
+    assert_true(s->at.mc.reading);
+    loop_skip(s->at.loop, CONN_STALL_MS - 1);
+    mem_site_flush(&s->at);
+    assert_false(s->at.mc.closed);
     feed(s, "ef");
     assert_body(s, "abcdef");
     assert_starts(s, "HTTP/1.1 204 ");
@@ -253,9 +235,9 @@ static void test_end_that_comes_while_paused(void **state)
     http_body_pause(s->x, true);
     feed(s, "cd");
     assert_int_equal(s->n_ends, 1);
-    assert_true(s->mc.reading); /* the client's leaving is to be seen */
+    assert_true(s->at.mc.reading); /* the client's leaving is to be seen */
     http_body_pause(s->x, true);
-    assert_true(s->mc.reading);
+    assert_true(s->at.mc.reading);
 }
 
 static void test_body_that_breaks_off(void **state)
@@ -269,17 +251,17 @@ static void test_body_that_breaks_off(void **state)
         s->n_gone = 0;
         feed(s, "POST /stream HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
         if (rows[i].rest == NULL) {
-            conn_eof(&s->mc.conn);
+            conn_eof(&s->at.mc.conn);
         } else {
-            conn_input(&s->mc.conn, slice_str(rows[i].rest));
+            conn_input(&s->at.mc.conn, slice_str(rows[i].rest));
         }
-        flush(s);
+        mem_site_flush(&s->at);
         assert_int_equal(s->n_gone, 1);
         assert_int_equal(s->n_ends, 0);
-        assert_true(s->mc.closed);
-        assert_int_equal(s->mc.out.len, 0);
-        bytes_deinit(&s->mc.out);
-        mem_open(&s->mc, &s->hub);
+        assert_true(s->at.mc.closed);
+        assert_int_equal(s->at.mc.out.len, 0);
+        bytes_deinit(&s->at.mc.out);
+        mem_open(&s->at.mc, &s->at.hub);
     }
 }
 
@@ -293,19 +275,19 @@ static void test_bounds_by_path(void **state)
     assert_starts(s, "HTTP/1.1 200 OK\r\n");
     feed(s, "POST /small HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\n");
     assert_starts(s, "HTTP/1.1 413 ");
-    conn_eof(&s->mc.conn);
-    flush(s);
-    assert_true(s->mc.closed);
-    bytes_deinit(&s->mc.out);
-    mem_open(&s->mc, &s->hub);
+    conn_eof(&s->at.mc.conn);
+    mem_site_flush(&s->at);
+    assert_true(s->at.mc.closed);
+    bytes_deinit(&s->at.mc.out);
+    mem_open(&s->at.mc, &s->at.hub);
     char head[128];
     unsigned size = H1_BODY_BYTES_MAX + 1;
     (void)snprintf(head, sizeof(head), "POST /large HTTP/1.1\r\nHost: h\r\nContent-Length: %u\r\n\r\n", size);
     feed(s, head);
     char *body = malloc(size);
     memset(body, 'b', size);
-    conn_input(&s->mc.conn, slice_of(body, size));
-    flush(s);
+    conn_input(&s->at.mc.conn, slice_of(body, size));
+    mem_site_flush(&s->at);
     free(body);
     (void)snprintf(head, sizeof(head), "POST /large x= y= b=%u", size);
     assert_string_equal(s->seen, head);
@@ -321,23 +303,23 @@ static void test_word_of_what_was_written(void **state)
     http_stream_begin(s->x, 200, NULL, NULL);
     http_stream_on_written(s->x, on_written, s);
     assert_false(http_stream_drained(s->x));
-    hub_flush(&s->hub);
+    hub_flush(&s->at.hub);
     assert_int_equal(s->n_written, 1);
     assert_true(s->drained);
-    s->mc.room = 10;
+    s->at.mc.room = 10;
     http_stream_send(s->x, slice_str("more than fits into ten bytes"));
-    hub_flush(&s->hub);
-    assert_true(s->mc.blocked);
+    hub_flush(&s->at.hub);
+    assert_true(s->at.mc.blocked);
     assert_false(http_stream_drained(s->x));
     assert_int_equal(http_stream_queued(s->x), 0);
     unsigned before = s->n_written;
-    mem_unblock(&s->mc);
-    hub_flush(&s->hub);
+    mem_unblock(&s->at.mc);
+    hub_flush(&s->at.hub);
     assert_int_equal(s->n_written, before + 1);
     assert_true(s->drained);
     http_exchange_kill(s->x);
-    flush(s);
-    assert_true(s->mc.closed);
+    mem_site_flush(&s->at);
+    assert_true(s->at.mc.closed);
     assert_int_equal(s->n_gone, 0);
 }
 
@@ -346,7 +328,7 @@ static void test_http2_is_not_spoken(void **state)
     struct site *s = *state;
     feed(s, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     assert_starts(s, "HTTP/1.1 405 ");
-    assert_true(s->mc.shut);
+    assert_true(s->at.mc.shut);
 }
 
 #define SITE_TEST(f) cmocka_unit_test_setup_teardown(f, open_site, close_site)

@@ -13,10 +13,7 @@
  * ------------------------------------------------------------------------- */
 
 struct site {
-    struct loop *loop;
-    struct http_config cfg;
-    struct hub hub;
-    struct mem_conn mc;
+    struct mem_site at;
     struct http_exchange *kept; /* /keep */
     unsigned n_requests;
     unsigned n_gone;
@@ -74,10 +71,8 @@ static void handle(void *arg, struct http_exchange *x, const struct http_request
 static int open_site(void **state)
 {
     struct site *s = calloc(1, sizeof(*s));
-    s->loop = loop_create(0);
-    s->cfg = (struct http_config){.h2 = &no_h2, .http = {handle, s}};
-    hub_init(&s->hub, s->loop, &s->cfg);
-    mem_open(&s->mc, &s->hub);
+    s->at.cfg = (struct http_config){.h2 = &no_h2, .http = {handle, s}};
+    mem_site_open(&s->at);
     *state = s;
     return 0;
 }
@@ -85,29 +80,21 @@ static int open_site(void **state)
 static int close_site(void **state)
 {
     struct site *s = *state;
-    hub_deinit(&s->hub);
-    loop_destroy(&s->loop);
-    bytes_deinit(&s->mc.out);
+    mem_site_close(&s->at);
     free(s);
     return 0;
 }
 
 static void feed(struct site *s, const char *text)
 {
-    conn_input(&s->mc.conn, slice_str(text));
-    for (unsigned i = 0; i < 8; i++) {
-        hub_flush(&s->hub);
-    }
+    mem_site_feed(&s->at, text);
 }
 
 /* What was written since the last look, as a string, without Date. */
 static const char *take(struct site *s)
 {
     static char text[8192];
-    size_t n = s->mc.out.len < sizeof(text) - 1 ? s->mc.out.len : sizeof(text) - 1;
-    memcpy(text, s->mc.out.data == NULL ? (const uint8_t *)"" : s->mc.out.data, n);
-    text[n] = '\0';
-    bytes_reset(&s->mc.out);
+    mem_site_take(&s->at, text, sizeof(text));
     for (char *date = strstr(text, "Date: "); date != NULL; date = strstr(text, "Date: ")) {
         char *end = strstr(date, "\r\n") + 2;
         assert_int_equal(end - date, 37);
@@ -118,7 +105,7 @@ static const char *take(struct site *s)
 
 static void again(struct site *s)
 {
-    mem_open(&s->mc, &s->hub);
+    mem_open(&s->at.mc, &s->at.hub);
 }
 
 /* --- requests
@@ -133,7 +120,7 @@ static void test_get_is_answered_and_the_connection_kept(void **state)
                                  "text/plain\r\nContent-Length: 8\r\n\r\n/version");
     feed(s, "\r\nPOST /x HTTP/1.1\r\nhost:h\r\nContent-Type: j\r\nContent-Length: 3\r\n\r\nabc");
     assert_string_equal(s->seen, "POST /x ? h=h o= a= t=j b=3");
-    assert_false(s->mc.closed || s->mc.shut);
+    assert_false(s->at.mc.closed || s->at.mc.shut);
 }
 
 static void test_bytes_one_by_one(void **state)
@@ -143,8 +130,8 @@ static void test_bytes_one_by_one(void **state)
                        "chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\n\r\n";
     for (const char *p = text; *p != '\0'; p++) {
         assert_int_equal(s->n_requests, 0);
-        conn_input(&s->mc.conn, slice_of(p, 1));
-        hub_flush(&s->hub);
+        conn_input(&s->at.mc.conn, slice_of(p, 1));
+        hub_flush(&s->at.hub);
     }
     assert_string_equal(s->seen, "PUT /p ? h=h o= a= t= b=3");
 }
@@ -159,7 +146,7 @@ static void test_pipelined_requests_are_answered_in_order(void **state)
     assert_string_equal(take(s), "");
     http_respond(s->kept, 503, "a/b", NULL, slice_str("first"));
     for (unsigned i = 0; i < 8; i++) {
-        hub_flush(&s->hub);
+        hub_flush(&s->at.hub);
     }
     assert_int_equal(s->n_requests, 4);
     assert_string_equal(
@@ -169,7 +156,7 @@ static void test_pipelined_requests_are_answered_in_order(void **state)
         "HTTP/1.1 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\n/3"
         "HTTP/1.0 200 OK\r\nX-A: b\r\nContent-Type: text/plain\r\nConnection: "
         "close\r\nContent-Length: 2\r\n\r\n/4");
-    assert_true(s->mc.shut);
+    assert_true(s->at.mc.shut);
 }
 
 static void test_forms(void **state)
@@ -213,13 +200,13 @@ static void test_forms(void **state)
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
         feed(s, cases[i].request);
         const char *got = take(s);
-        if (strcmp(got, cases[i].answer) != 0 || s->mc.shut != cases[i].closes) {
+        if (strcmp(got, cases[i].answer) != 0 || s->at.mc.shut != cases[i].closes) {
             fail_msg("%s: %s", cases[i].claim, got);
         }
-        conn_eof(&s->mc.conn);
-        hub_flush(&s->hub);
-        assert_true(s->mc.closed);
-        bytes_deinit(&s->mc.out);
+        conn_eof(&s->at.mc.conn);
+        hub_flush(&s->at.hub);
+        assert_true(s->at.mc.closed);
+        bytes_deinit(&s->at.mc.out);
         again(s);
     }
 }
@@ -259,14 +246,14 @@ static void test_faults_are_refused_and_end_the_connection(void **state)
         (void)snprintf(want, sizeof(want), "HTTP/1.1 %d ", cases[i].status);
         const char *got = take(s);
         if (strncmp(got, want, strlen(want)) != 0 || strstr(got, "Connection: close\r\n") == NULL ||
-            !s->mc.shut) {
+            !s->at.mc.shut) {
             fail_msg("%s: %s", cases[i].claim, got);
         }
         feed(s, "GET / HTTP/1.1\r\nHost: h\r\n\r\n"); /* falls on deaf ears */
-        assert_int_equal(s->mc.out.len, 0);
-        conn_eof(&s->mc.conn);
-        hub_flush(&s->hub);
-        bytes_deinit(&s->mc.out);
+        assert_int_equal(s->at.mc.out.len, 0);
+        conn_eof(&s->at.mc.conn);
+        hub_flush(&s->at.hub);
+        bytes_deinit(&s->at.mc.out);
         again(s);
     }
     assert_int_equal(s->n_requests, 0);
@@ -280,12 +267,12 @@ static void test_chunked_body_over_the_bound(void **state)
     int head = snprintf(chunk, sizeof(chunk), "%x\r\n", 1024 * 1024);
     memset(chunk + head, 'x', 1024 * 1024);
     memcpy(chunk + head + 1024 * 1024, "\r\n", 2);
-    for (unsigned i = 0; i < 9 && !s->mc.shut; i++) {
-        conn_input(&s->mc.conn, slice_of(chunk, (size_t)head + 1024 * 1024 + 2));
-        hub_flush(&s->hub);
+    for (unsigned i = 0; i < 9 && !s->at.mc.shut; i++) {
+        conn_input(&s->at.mc.conn, slice_of(chunk, (size_t)head + 1024 * 1024 + 2));
+        hub_flush(&s->at.hub);
     }
     assert_true(strncmp(take(s), "HTTP/1.1 413 ", 13) == 0);
-    assert_true(s->mc.shut);
+    assert_true(s->at.mc.shut);
 }
 
 static void test_many_headers(void **state)
@@ -313,11 +300,11 @@ static void test_client_that_left_is_told_of(void **state)
     struct site *s = *state;
     feed(s, "GET /keep HTTP/1.1\r\nHost: h\r\n\r\n");
     http_exchange_on_gone(s->kept, count_gone, s);
-    assert_ptr_equal(http_exchange_loop(s->kept), s->loop);
+    assert_ptr_equal(http_exchange_loop(s->kept), s->at.loop);
     assert_false(http_exchange_gone(s->kept));
-    conn_eof(&s->mc.conn);
-    hub_flush(&s->hub);
-    assert_true(s->mc.closed);
+    conn_eof(&s->at.mc.conn);
+    hub_flush(&s->at.hub);
+    assert_true(s->at.mc.closed);
     assert_int_equal(s->n_gone, 1);
     assert_true(http_exchange_gone(s->kept));
     http_respond(s->kept, 200, "a/b", NULL, slice_str("too late"));
@@ -326,20 +313,20 @@ static void test_client_that_left_is_told_of(void **state)
 static void test_half_closed_client_is_still_answered(void **state)
 {
     struct site *s = *state;
-    conn_input(&s->mc.conn,
+    conn_input(&s->at.mc.conn,
                slice_str("GET /1 HTTP/1.1\r\nHost: h\r\n\r\nGET /2 HTTP/1.1\r\nHost: h\r\n\r\n"));
-    conn_eof(&s->mc.conn);
+    conn_eof(&s->at.mc.conn);
     for (unsigned i = 0; i < 8; i++) {
-        hub_flush(&s->hub);
+        hub_flush(&s->at.hub);
     }
     assert_int_equal(s->n_requests, 2);
     const char *got = take(s);
     assert_non_null(strstr(got, "\r\n\r\n/1HTTP/1.1 200 OK\r\n"));
     assert_string_equal(got + strlen(got) - 2, "/2");
-    assert_true(s->mc.shut);
-    conn_eof(&s->mc.conn);
-    hub_flush(&s->hub);
-    assert_true(s->mc.closed);
+    assert_true(s->at.mc.shut);
+    conn_eof(&s->at.mc.conn);
+    hub_flush(&s->at.hub);
+    assert_true(s->at.mc.closed);
 }
 
 static void test_streamed_answer(void **state)
@@ -349,22 +336,22 @@ static void test_streamed_answer(void **state)
     http_stream_begin(s->kept, 200, "a/b", NULL);
     http_stream_send(s->kept, slice_str("0123456789abcdefg"));
     http_stream_send(s->kept, slice_str(""));
-    hub_flush(&s->hub);
+    hub_flush(&s->at.hub);
     assert_int_equal(http_stream_queued(s->kept), 0);
     assert_string_equal(take(s),
                         "HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nTransfer-Encoding: chunked\r\n\r\n"
                         "11\r\n0123456789abcdefg\r\n");
     http_stream_end(s->kept);
-    hub_flush(&s->hub);
+    hub_flush(&s->at.hub);
     assert_string_equal(take(s), "0\r\n\r\n");
     feed(s, "GET /keep HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     http_stream_begin(s->kept, 200, "a/b", NULL);
     http_stream_send(s->kept, slice_str("xyz"));
     http_stream_end(s->kept);
-    hub_flush(&s->hub);
+    hub_flush(&s->at.hub);
     assert_string_equal(take(s),
                         "HTTP/1.0 200 OK\r\nContent-Type: a/b\r\nConnection: close\r\n\r\nxyz");
-    assert_true(s->mc.shut);
+    assert_true(s->at.mc.shut);
 }
 
 static void test_large_answer_goes_out_in_pieces(void **state)
@@ -372,18 +359,18 @@ static void test_large_answer_goes_out_in_pieces(void **state)
     struct site *s = *state;
     feed(s, "GET /keep HTTP/1.1\r\nHost: h\r\n\r\n");
     static uint8_t body[3 * CONN_WRITE_BYTES];
-    s->mc.room = 1000;
+    s->at.mc.room = 1000;
     http_respond(s->kept, 200, "a/b", NULL, slice_of(body, sizeof(body)));
-    hub_flush(&s->hub);
-    assert_true(s->mc.blocked);
-    assert_true(s->mc.conn.rest.len <= CONN_WRITE_BYTES);
+    hub_flush(&s->at.hub);
+    assert_true(s->at.mc.blocked);
+    assert_true(s->at.mc.conn.rest.len <= CONN_WRITE_BYTES);
     for (unsigned i = 0; i < 10; i++) {
-        mem_unblock(&s->mc);
-        hub_flush(&s->hub);
+        mem_unblock(&s->at.mc);
+        hub_flush(&s->at.hub);
     }
-    assert_true(s->mc.out.len > sizeof(body));
-    bytes_reset(&s->mc.out);
-    s->mc.room = SIZE_MAX;
+    assert_true(s->at.mc.out.len > sizeof(body));
+    bytes_reset(&s->at.mc.out);
+    s->at.mc.room = SIZE_MAX;
     feed(s, "GET /next HTTP/1.1\r\nHost: h\r\n\r\n");
     assert_int_equal(s->n_requests, 2);
 }
@@ -393,8 +380,8 @@ static void test_large_answer_goes_out_in_pieces(void **state)
 
 static void pass(struct site *s, uint64_t ms)
 {
-    loop_skip(s->loop, ms);
-    hub_flush(&s->hub);
+    loop_skip(s->at.loop, ms);
+    hub_flush(&s->at.hub);
 }
 
 static void test_deadlines(void **state)
@@ -402,30 +389,30 @@ static void test_deadlines(void **state)
     struct site *s = *state;
     feed(s, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
     pass(s, CONN_IDLE_MS - 1);
-    assert_false(s->mc.closed);
+    assert_false(s->at.mc.closed);
     feed(s, "G");
     pass(s, CONN_HEAD_MS - 1);
-    assert_false(s->mc.closed);
+    assert_false(s->at.mc.closed);
     feed(s, "ET / HTTP/1.1\r\n"); /* progress does not help a head */
     pass(s, 1);
-    assert_true(s->mc.closed);
-    bytes_deinit(&s->mc.out);
+    assert_true(s->at.mc.closed);
+    bytes_deinit(&s->at.mc.out);
     again(s);
     feed(s, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n");
     pass(s, CONN_STALL_MS - 1);
     feed(s, "x");
     pass(s, CONN_STALL_MS - 1);
-    assert_false(s->mc.closed);
+    assert_false(s->at.mc.closed);
     pass(s, 1);
-    assert_true(s->mc.closed);
+    assert_true(s->at.mc.closed);
     again(s);
     feed(s, "GET /keep HTTP/1.1\r\nHost: h\r\n\r\n");
     pass(s, 10 * CONN_IDLE_MS); /* the handler may take its time */
-    assert_false(s->mc.closed);
+    assert_false(s->at.mc.closed);
     http_respond(s->kept, 200, NULL, NULL, slice_str(""));
-    hub_flush(&s->hub);
+    hub_flush(&s->at.hub);
     pass(s, CONN_IDLE_MS);
-    assert_true(s->mc.closed);
+    assert_true(s->at.mc.closed);
 }
 
 /* A time that was set for one write which stalled is over when that write is. */
@@ -435,20 +422,20 @@ static void test_a_slow_reader_of_a_long_answer_is_kept(void **state)
     feed(s, "GET /keep HTTP/1.1\r\nHost: h\r\n\r\n");
     http_stream_begin(s->kept, 200, NULL, NULL);
     for (unsigned i = 0; i < 5; i++) {
-        s->mc.room = 3;
+        s->at.mc.room = 3;
         http_stream_send(s->kept, slice_str("0123456789"));
-        hub_flush(&s->hub);
-        assert_true(s->mc.blocked);
+        hub_flush(&s->at.hub);
+        assert_true(s->at.mc.blocked);
         pass(s, CONN_STALL_MS - 1);
-        assert_false(s->mc.closed);
-        mem_unblock(&s->mc);
-        hub_flush(&s->hub);
+        assert_false(s->at.mc.closed);
+        mem_unblock(&s->at.mc);
+        hub_flush(&s->at.hub);
     }
-    s->mc.room = 3;
+    s->at.mc.room = 3;
     http_stream_send(s->kept, slice_str("0123456789"));
-    hub_flush(&s->hub);
+    hub_flush(&s->at.hub);
     pass(s, CONN_STALL_MS);
-    assert_true(s->mc.closed);
+    assert_true(s->at.mc.closed);
     http_stream_end(s->kept);
 }
 
@@ -463,20 +450,20 @@ static void test_upgrade(void **state)
     assert_string_equal(s->came, "GET / HTTP/1.1\r\n");
     assert_int_equal(s->n_requests, 1);
     http_stream_send(s->kept, slice_str("as it is"));
-    hub_flush(&s->hub);
+    hub_flush(&s->at.hub);
     assert_string_equal(take(s), "as it is");
     http_body_pause(s->kept, true);
-    assert_false(s->mc.reading);
+    assert_false(s->at.mc.reading);
     http_body_pause(s->kept, false);
-    assert_true(s->mc.reading);
+    assert_true(s->at.mc.reading);
     pass(s, 10 * CONN_IDLE_MS);
-    assert_false(s->mc.closed);
+    assert_false(s->at.mc.closed);
     http_stream_send(s->kept, slice_str("bye"));
     http_stream_end(s->kept);
-    hub_flush(&s->hub);
+    hub_flush(&s->at.hub);
     feed(s, "too late");
     assert_string_equal(take(s), "bye");
-    assert_true(s->mc.shut);
+    assert_true(s->at.mc.shut);
     assert_string_equal(s->came, "GET / HTTP/1.1\r\n");
 }
 
@@ -485,18 +472,18 @@ static void test_upgraded_clients_that_leave_or_say_nothing(void **state)
     struct site *s = *state;
     feed(s, UPGRADE);
     http_exchange_on_gone(s->kept, count_gone, s);
-    conn_eof(&s->mc.conn);
-    hub_flush(&s->hub);
-    assert_true(s->mc.closed);
+    conn_eof(&s->at.mc.conn);
+    hub_flush(&s->at.hub);
+    assert_true(s->at.mc.closed);
     assert_int_equal(s->n_gone, 1);
     http_stream_end(s->kept);
-    bytes_deinit(&s->mc.out);
+    bytes_deinit(&s->at.mc.out);
     again(s);
     feed(s, UPGRADE);
     pass(s, CONN_IDLE_MS);
-    assert_true(s->mc.closed);
+    assert_true(s->at.mc.closed);
     http_stream_end(s->kept);
-    bytes_deinit(&s->mc.out);
+    bytes_deinit(&s->at.mc.out);
     again(s);
     feed(s, "GET /upgrade HTTP/1.0\r\nConnection: upgrade\r\nUpgrade: talk\r\n\r\n");
     assert_non_null(strstr(take(s), "200 OK"));
@@ -506,19 +493,19 @@ static void test_drain_ends_idle_now_and_busy_after_its_answer(void **state)
 {
     struct site *s = *state;
     struct mem_conn idle;
-    mem_open(&idle, &s->hub);
+    mem_open(&idle, &s->at.hub);
     conn_input(&idle.conn, slice_str("GET / HTTP/1.1\r\nHost: h\r\n\r\n"));
     feed(s, "GET /keep HTTP/1.1\r\nHost: h\r\n\r\n");
-    hub_drain(&s->hub);
-    hub_flush(&s->hub);
+    hub_drain(&s->at.hub);
+    hub_flush(&s->at.hub);
     assert_true(idle.shut);
-    assert_false(s->mc.shut);
+    assert_false(s->at.mc.shut);
     http_respond(s->kept, 200, NULL, NULL, slice_str("x"));
-    hub_flush(&s->hub);
-    assert_true(s->mc.shut);
+    hub_flush(&s->at.hub);
+    assert_true(s->at.mc.shut);
     assert_non_null(strstr(take(s), "Connection: close\r\n"));
     pass(s, CONN_LINGER_MS);
-    assert_true(idle.closed && s->mc.closed);
+    assert_true(idle.closed && s->at.mc.closed);
     bytes_deinit(&idle.out);
 }
 
