@@ -80,7 +80,7 @@ struct etcd_server {
     const struct grpc_method **plain; /* owned: the rows as they were */
     const struct grpc_method *tables[2];
     struct counter *read_indexes_failed, *health_success, *health_failures;
-    struct counter *lease_renewed, *promote_successes;
+    struct counter *lease_renewed, *promote_successes, *slow_apply;
     struct gauge *watch_streams;
     struct histogram *range_seconds[2], *range_request_seconds[2]; /* failed, done */
     struct histogram *snapshot_seconds;
@@ -93,6 +93,17 @@ struct etcd_server {
         int64_t checked; /* compactions up to this revision were found equal everywhere */
     } corrupt; /* the first loop's */
 };
+
+/* What the word about a slow call says of it, of the unary calls of KV but Compact: their state (grpc_call_state). */
+struct call_note {
+    const ProtobufCMessage *request; /* in the call's arena */
+    int64_t response_count;
+    bool succeeded; /* of a txn: its first branch was taken */
+    bool answered;
+};
+
+/* A read of KV is answered: say so when it took longer than applying may (slow.c). `n` is how many pairs a range gives; -1: a txn. */
+void slow_read(struct grpc_call *c, const ProtobufCMessage *request, int64_t n, uint64_t bytes, enum err e);
 
 struct etcd_server *server_of(const struct grpc_call *c);
 struct etcd_loop *loop_of(const struct etcd_server *s, const struct loop *l);

@@ -14,7 +14,23 @@
 #include "base/mem.h"
 
 enum { FIELD_PUT = 4, FIELD_DELETE_RANGE = 5, FIELD_TXN = 6, FIELD_COMPACTION = 7 }; /* of InternalRaftRequest */
+enum { RESULT = 2 };                                                                 /* of DeleteRangeResponse and TxnResponse */
 enum { RANGE_MORE = 3, RANGE_COUNT = 4 };                                            /* of RangeResponse */
+
+/* Remember the request for the word about a slow call. */
+static struct call_note *note_of(struct grpc_call *c)
+{
+    return *grpc_call_state(c);
+}
+
+static void note(struct grpc_call *c, const ProtobufCMessage *request)
+{
+    struct call_note *n = arena_alloc(grpc_call_arena(c), sizeof(*n));
+    if (n != NULL) {
+        *n = (struct call_note){.request = request};
+        *grpc_call_state(c) = n;
+    }
+}
 
 /* --- Range ------------------------------------------------------------------------------------------------ */
 
@@ -127,6 +143,7 @@ struct range_opening {
     const Etcdserverpb__RangeRequest *request;
     struct range_read *read;
     struct range_info info;
+    enum err err;
 };
 
 static enum err range_open(struct grpc_call *c, void *arg)
@@ -155,11 +172,11 @@ static bool range_open_for_caller(struct grpc_call *c, const Etcdserverpb__Range
     const struct demand_request demands = {.kind = DEMAND_OF_RANGE, .of.range = request};
     const struct caller_read r = {.demands = &demands, .read = range_open, .undo = range_undo, .arg = o};
     *o = (struct range_opening){.request = request};
-    enum err e = caller_read(c, &r, who);
-    if (e != OK) {
-        status_finish(c, e);
+    o->err = caller_read(c, &r, who);
+    if (o->err != OK) {
+        status_finish(c, o->err);
     }
-    return e == OK;
+    return o->err == OK;
 }
 
 static void range_serve(struct grpc_call *c, void *message)
@@ -167,10 +184,14 @@ static void range_serve(struct grpc_call *c, void *message)
     struct range_opening o;
     struct auth_who who;
     bool ok = range_open_for_caller(c, message, &o, &who);
+    slow_read(c, message, o.info.n_kvs, o.info.kvs_bytes, o.err);
     uint64_t took_ms = loop_now_ms(grpc_call_loop(c)) - grpc_call_began_ms(c);
     histogram_observe(server_of(c)->range_request_seconds[ok ? 1 : 0], (double)took_ms / 1e3);
     if (!ok) {
         return;
+    }
+    if (note_of(c) != NULL) {
+        note_of(c)->response_count = o.info.count;
     }
     if (o.info.kvs_bytes > GRPC_COPY_MAX) {
         range_send_large(c, o.read, &o.info);
@@ -186,6 +207,7 @@ static void on_range(struct grpc_call *c, struct slice bytes)
     if (r == NULL || !learner_admits(c, r->serializable)) {
         return;
     }
+    note(c, &r->base);
     enum err e = engine_check_range(r);
     if (e != OK) {
         status_finish(c, e);
@@ -320,12 +342,36 @@ static void propose(struct grpc_call *c, uint32_t field, struct slice bytes, voi
     }
 }
 
+/* Of a DeleteRangeResponse how many were deleted, of a TxnResponse whether its compares held. */
+static void note_result(struct grpc_call *c, struct slice body)
+{
+    struct call_note *n = note_of(c);
+    struct wire_field f;
+    if (n == NULL) {
+        return;
+    }
+    n->answered = true;
+    if (wire_next(&body, &f) == OK && f.number == RESULT && f.type == WIRE_VARINT) {
+        n->response_count = (int64_t)f.value;
+        n->succeeded = f.value != 0;
+    }
+}
+
+static void finish_counted(struct request *r)
+{
+    if (r->op.err == OK && !r->op.result.over_quota) {
+        note_result(r->call, buf_slice(r->op.result.body));
+    }
+    request_finish_proposal(r);
+}
+
 static void on_put(struct grpc_call *c, struct slice bytes)
 {
     Etcdserverpb__PutRequest *r = request_decode(c, &etcdserverpb__put_request__descriptor, bytes);
     if (r == NULL) {
         return;
     }
+    note(c, &r->base);
     if (!engine_quota_fits(server_of(c)->engine, engine_put_cost(r))) {
         reply_raise_nospace(c);
         return;
@@ -344,12 +390,13 @@ static void on_delete_range(struct grpc_call *c, struct slice bytes)
     if (r == NULL) {
         return;
     }
+    note(c, &r->base);
     enum err e = engine_check_delete(r);
     if (e != OK) {
         status_finish(c, e);
         return;
     }
-    propose(c, FIELD_DELETE_RANGE, bytes, request_finish_proposal, NULL);
+    propose(c, FIELD_DELETE_RANGE, bytes, finish_counted, NULL);
 }
 
 struct txn_reading {
@@ -375,7 +422,9 @@ static void txn_serve(struct grpc_call *c, void *message)
     const struct caller_read r = {.demands = &demands, .read = txn_read, .arg = &t};
     struct auth_who who;
     enum err e = caller_read(c, &r, &who);
+    slow_read(c, message, -1, b->len, e);
     if (e == OK) {
+        note_result(c, bytes_slice(b));
         reply_send(c, t.revision, bytes_slice(b));
     } else {
         status_finish(c, e);
@@ -418,6 +467,7 @@ static void on_txn(struct grpc_call *c, struct slice bytes)
     if (r == NULL) {
         return;
     }
+    note(c, &r->base);
     if (!engine_quota_fits(s->engine, engine_txn_cost(r))) {
         reply_raise_nospace(c);
         return;
@@ -427,7 +477,7 @@ static void on_txn(struct grpc_call *c, struct slice bytes)
     if (e != OK) {
         status_finish(c, e);
     } else if (!engine_txn_is_read_only(r, &serializable)) {
-        propose(c, FIELD_TXN, bytes, request_finish_proposal, NULL);
+        propose(c, FIELD_TXN, bytes, finish_counted, NULL);
     } else if (serializable) {
         txn_serve(c, r);
     } else {

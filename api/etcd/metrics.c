@@ -274,6 +274,7 @@ void server_metrics(struct etcd_server *s)
     (void)snprintf(id, sizeof(id), "Local=\"%" PRIx64 "\",Remote=\"%" PRIx64 "\"", member_id(s->member), member_id(s->member));
     gauge_set(metrics_gauge(m, "etcd_network_known_peers", "The current number of known peers.", id), 1); /* as etcd, which knows itself */
     s->lease_renewed = metrics_counter(m, "etcd_debugging_lease_renewed_total", "The number of renewed leases seen by the leader.", NULL);
+    s->slow_apply = metrics_counter(m, "etcd_server_slow_apply_total", "The total number of slow apply requests (likely overloaded from slow disk).", NULL);
     s->promote_successes = metrics_counter(m, "etcd_server_learner_promote_successes",
                                            "The total number of successful learner promotions while this member is leader.", NULL);
     s->read_indexes_failed = metrics_counter(m, "etcd_server_read_indexes_failed_total", "The total number of failed read indexes seen.", NULL);

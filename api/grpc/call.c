@@ -11,6 +11,7 @@
 
 #include "api/grpc/call.h"
 #include "base/assert.h"
+#include "base/clock.h"
 #include "base/mem.h"
 
 static const nghttp2_nv head_fields[] = {
@@ -174,8 +175,9 @@ void call_handled(struct grpc_call *c, enum grpc_code code)
         histogram_observe(c->row->seconds, (double)took_ms / 1e3);
     }
     const struct grpc_server_config *cfg = server_config(c->home->server);
-    if (cfg->slow != NULL && c->method->kind == GRPC_UNARY && took_ms >= cfg->slow_unary_ms) {
-        cfg->slow(cfg->admit_arg, c, &(struct grpc_slow){took_ms, c->received_bytes, c->sent_bytes, code});
+    uint64_t took_ns = c->began_ns == 0 ? 0 : clock_now_ns(clock_real()) - c->began_ns;
+    if (took_ns > cfg->slow_unary_ns && c->method->kind == GRPC_UNARY) {
+        cfg->slow(cfg->admit_arg, c, &(struct grpc_slow){took_ns, c->received_bytes, c->sent_bytes, code});
     }
 }
 
@@ -186,6 +188,7 @@ bool call_admit(struct grpc_call *c)
     }
     c->counted = true;
     c->began_ms = loop_now_ms(c->home->loop);
+    c->began_ns = server_config(c->home->server)->slow == NULL ? 0 : clock_now_ns(clock_real());
     counter_add(c->row->started, 1);
     return server_admit(c);
 }
@@ -663,6 +666,19 @@ struct slice grpc_call_metadata(const struct grpc_call *c, const char *key)
 struct slice grpc_call_common_name(const struct grpc_call *c)
 {
     return c->in_process ? c->keys[KEY_COMMON_NAME] : slice_str(h2_common_name(&c->stream));
+}
+
+void grpc_call_remote(const struct grpc_call *c, char out[GRPC_REMOTE_BYTES])
+{
+    out[0] = '\0';
+    if (!c->in_process) {
+        h2_remote(&c->stream, out, GRPC_REMOTE_BYTES);
+    }
+}
+
+uint64_t grpc_call_began_ns(const struct grpc_call *c)
+{
+    return c->began_ns;
 }
 
 uint64_t grpc_call_began_ms(const struct grpc_call *c)

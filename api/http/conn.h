@@ -37,6 +37,7 @@ struct conn_io {
     void (*read_on)(struct conn *c, bool on);
     void (*shut)(struct conn *c);  /* no more bytes from us */
     void (*close)(struct conn *c); /* the last call; frees the memory that conn is embedded in */
+    void (*remote)(struct conn *c, char *out, size_t room); /* "host:port" as far as there is one; may be NULL */
 };
 
 struct conn {

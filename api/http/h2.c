@@ -517,6 +517,14 @@ const char *h2_common_name(const struct h2_stream *s)
     return s->conn != NULL ? s->conn->common_name : "";
 }
 
+void h2_remote(const struct h2_stream *s, char *out, size_t room)
+{
+    out[0] = '\0';
+    if (s->conn != NULL && s->conn->io->remote != NULL) {
+        s->conn->io->remote(s->conn, out, room);
+    }
+}
+
 bool h2_is_secure(const struct h2_stream *s)
 {
     return s->conn != NULL && s->conn->secure;

@@ -64,6 +64,8 @@ void h2_trailers(struct h2_stream *s, const nghttp2_nv *trailers, size_t n); /* 
 void h2_resume(struct h2_stream *s);
 /* Of the client's verified certificate; "" without one, and once the stream is closed. Borrowed until then. */
 const char *h2_common_name(const struct h2_stream *s);
+/* The client's "host:port"; "" when it is not known. */
+void h2_remote(const struct h2_stream *s, char *out, size_t room);
 bool h2_is_secure(const struct h2_stream *s); /* it came over TLS */
 void h2_reset(struct h2_stream *s, uint32_t error_code);
 /* Lower urgency is served later (0 first, 7 last; 3 is where streams begin); `shared`: takes turns

@@ -136,7 +136,46 @@ static void sock_close(struct conn *c)
     uv_close(&s->u.handle, on_sock_closed);
 }
 
+static void remote_address(const struct sock *s, char out[TLS_ADDRESS_BYTES], unsigned *port)
+{
+    struct sockaddr_storage a;
+    int len = (int)sizeof(a);
+    out[0] = '\0';
+    *port = 0;
+    if (s->is_unix || uv_tcp_getpeername(&s->u.tcp, (struct sockaddr *)&a, &len) != 0) {
+        return;
+    }
+    if (a.ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)&a;
+        (void)inet_ntop(AF_INET, &in->sin_addr, out, TLS_ADDRESS_BYTES);
+        *port = ntohs(in->sin_port);
+        return;
+    }
+    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)&a;
+    if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) {
+        (void)inet_ntop(AF_INET, in6->sin6_addr.s6_addr + 12, out, TLS_ADDRESS_BYTES);
+    } else {
+        (void)inet_ntop(AF_INET6, &in6->sin6_addr, out, TLS_ADDRESS_BYTES);
+    }
+    *port = ntohs(in6->sin6_port);
+}
+
+static void format_remote(const struct sock *s, char *out, size_t room)
+{
+    char address[TLS_ADDRESS_BYTES];
+    unsigned port;
+    remote_address(s, address, &port);
+    bool six = strchr(address, ':') != NULL;
+    (void)snprintf(out, room, address[0] == '\0' ? "%s%s%s" : "%s%s%s:%u", six ? "[" : "", address[0] == '\0' ? "@" : address, six ? "]" : "", port);
+}
+
+static void sock_remote(struct conn *c, char *out, size_t room)
+{
+    format_remote(sock_of(c), out, room);
+}
+
 static const struct conn_io plain_io = {
+    .remote = sock_remote,
     .try_write = sock_try_write,
     .write_rest = sock_write_rest,
     .read_on = sock_read_on,
@@ -249,30 +288,6 @@ static void seal_shut(struct conn *c)
 }
 
 /* --- who is there, and why not ------------------------------------------------------------------------------------- */
-
-static void remote_address(const struct sock *s, char out[TLS_ADDRESS_BYTES], unsigned *port)
-{
-    struct sockaddr_storage a;
-    int len = (int)sizeof(a);
-    out[0] = '\0';
-    *port = 0;
-    if (s->is_unix || uv_tcp_getpeername(&s->u.tcp, (struct sockaddr *)&a, &len) != 0) {
-        return;
-    }
-    if (a.ss_family == AF_INET) {
-        const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)&a;
-        (void)inet_ntop(AF_INET, &in->sin_addr, out, TLS_ADDRESS_BYTES);
-        *port = ntohs(in->sin_port);
-        return;
-    }
-    const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)&a;
-    if (IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr)) {
-        (void)inet_ntop(AF_INET, in6->sin6_addr.s6_addr + 12, out, TLS_ADDRESS_BYTES);
-    } else {
-        (void)inet_ntop(AF_INET6, &in6->sin6_addr, out, TLS_ADDRESS_BYTES);
-    }
-    *port = ntohs(in6->sin6_port);
-}
 
 static void tell_rejected(struct sock *s, const char *reason)
 {
@@ -411,6 +426,7 @@ static void seal_close(struct conn *c)
 }
 
 static const struct conn_io seal_io = {
+    .remote = sock_remote,
     .try_write = seal_try_write,
     .write_rest = seal_write_rest,
     .read_on = sock_read_on,

@@ -11,6 +11,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/wire.h"
+#include "engine/describe.h"
 
 enum { FIELD_LEASE_REVOKE = 9 };
 #define APPLY_SECONDS 0.0001, 2, 20
@@ -125,6 +126,33 @@ void measure_destroy(struct measure **x)
     *x = NULL;
 }
 
+/* The word about an entry that took long, or that was refused; etcd has two, with the same fields but for three. */
+static void tell_apply(struct member *m, struct slice data, const struct apply_result *r, uint64_t took_ns, bool slow)
+{
+    if (!log_enabled(m->cfg.log, LOG_WARN)) {
+        return;
+    }
+    struct bytes request = {0};
+    char response[32] = "";
+    struct log_field fields[6] = {F_NS("took", took_ns)};
+    size_t n = 1;
+    describe_entry(data, &request);
+    if (r->err == OK) {
+        (void)snprintf(response, sizeof(response), "size:%zu", r->body == NULL ? (size_t)0 : r->body->len);
+    }
+    if (slow) {
+        fields[n++] = (struct log_field)F_NS("expected-duration", m->cfg.slow_apply_ns);
+        fields[n++] = (struct log_field)F_STR("prefix", "");
+    }
+    fields[n++] = (struct log_field)F_STR("request", (const char *)request.data);
+    fields[n++] = (struct log_field)F_STR("response", response);
+    if (r->err != OK) {
+        fields[n++] = (struct log_field)F_STR("error", err_text(r->err));
+    }
+    log_emit(m->cfg.log, LOG_WARN, __FILE__, __LINE__, slow ? "apply request took too long" : "failed to apply request", fields, n);
+    bytes_deinit(&request);
+}
+
 void measure_apply(struct member *m, const struct raft_entry *e, const struct apply_result *r, uint64_t took_ns)
 {
     if (e->type != RAFT_ENTRY_NORMAL || e->data == NULL) {
@@ -135,16 +163,14 @@ void measure_apply(struct member *m, const struct raft_entry *e, const struct ap
     bool ok = r->err == OK || r->err == ERR_COMPACTED;
     histogram_observe_ns(apply_seconds(m->measure, kind, ok), took_ns);
     uint64_t limit_ns = m->cfg.slow_apply_ns;
-    if (limit_ns == 0 || took_ns <= limit_ns) {
-        return;
+    bool slow = limit_ns != 0 && took_ns > limit_ns;
+    counter_add(m->measure->slow_apply, slow ? 1 : 0);
+    if (slow) {
+        tell_apply(m, data, r, took_ns, true);
     }
-    char request[96];
-    char response[32];
-    counter_add(m->measure->slow_apply, 1);
-    (void)snprintf(request, sizeof(request), "%s index:%llu size:%zu", kinds[kind].name, (unsigned long long)e->index, data.len);
-    (void)snprintf(response, sizeof(response), "size:%zu", r->body == NULL ? (size_t)0 : r->body->len);
-    log_warn(m->cfg.log, "apply request took too long", F_NS("took", took_ns), F_NS("expected-duration", limit_ns), F_STR("prefix", ""),
-             F_STR("request", request), F_STR("response", response), F_STR("error", r->err == OK ? "" : err_text(r->err)));
+    if (!ok) {
+        tell_apply(m, data, r, took_ns, false);
+    }
 }
 
 void measure_request(struct member *m, unsigned kind, bool ok, uint64_t took_ns)

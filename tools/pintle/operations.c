@@ -10,7 +10,7 @@
 #define NS_PER_MS 1000000
 #define MS_PER_HOUR 3600000
 #define SLOW_APPLY_NS 100000000 /* etcd's defaults for 0 */
-#define SLOW_UNARY_MS 300u
+#define SLOW_UNARY_NS 300000000
 
 static bool whole_number(const char *text, int64_t *out)
 {
@@ -47,13 +47,6 @@ static uint64_t positive_ms(struct flag_set *f, const char *name, uint64_t fallb
     return ns <= 0 ? fallback : ns < NS_PER_MS ? 1 : (uint64_t)ns / NS_PER_MS;
 }
 
-/* From how many milliseconds on something took longer than the flag says. Less than one is less than is measured: everything does then. */
-static uint64_t longer_ms(struct flag_set *f, const char *name, uint64_t fallback)
-{
-    int64_t ns = flag_get(f, name)->i;
-    return ns <= 0 ? fallback + 1 : ns < NS_PER_MS ? 0 : (uint64_t)ns / NS_PER_MS + 1;
-}
-
 static uint64_t positive_ns(struct flag_set *f, const char *name, int64_t fallback)
 {
     int64_t ns = flag_get(f, name)->i;
@@ -68,7 +61,7 @@ enum err operations_read(struct flag_set *f, struct operations *out, struct err_
         .compact_hash_check_ms = flag_gate(f, GATE_COMPACT_HASH_CHECK) ? positive_ms(f, "compact-hash-check-time", 0) : 0,
         .extensive_metrics = strcmp(flag_get(f, "metrics")->text, "extensive") == 0,
         .slow_apply_ns = positive_ns(f, "warning-apply-duration", SLOW_APPLY_NS),
-        .slow_unary_ms = longer_ms(f, "warning-unary-request-duration", SLOW_UNARY_MS),
+        .slow_unary_ns = positive_ns(f, "warning-unary-request-duration", SLOW_UNARY_NS),
         .priority_requests = flag_gate(f, GATE_PRIORITY_REQUEST),
     };
     return retention_read(flag_get(f, "auto-compaction-mode")->text, flag_get(f, "auto-compaction-retention")->text, &out->auto_compact, ec);

@@ -15,7 +15,7 @@ struct operations {
     uint64_t corrupt_check_ms;      /* 0: never */
     uint64_t compact_hash_check_ms; /* 0: never */
     bool extensive_metrics;
-    uint64_t slow_apply_ns, slow_unary_ms;
+    uint64_t slow_apply_ns, slow_unary_ns;
     bool priority_requests;
 };
 

@@ -151,7 +151,7 @@ static void create_grpc(struct server *s)
         .admit_arg = s->etcd,
         .handling_seconds = s->operations.extensive_metrics,
         .slow = etcd_server_slow,
-        .slow_unary_ms = s->operations.slow_unary_ms,
+        .slow_unary_ns = s->operations.slow_unary_ns,
     };
     s->grpc = grpc_server_create(&gc);
     struct flag_set *flags = &s->config.flags;
@@ -230,6 +230,7 @@ void server_create_services(struct server *s)
     struct etcd_server_config ec = {
         .clock = clock_real(),
         .log = c->log,
+        .slow_apply_ns = s->operations.slow_apply_ns,
         .metrics = s->metrics,
         .max_request_bytes = c->max_request_bytes,
         .max_txn_ops = c->max_txn_ops,
