@@ -109,6 +109,9 @@ enum err membership_apply_old(struct engine *e, struct slice message, uint64_t *
         return set_attributes(e, member_id, r.value);
     }
     if (slice_eq(r.path, slice_str(VERSION_PATH))) {
+        if (r.value.len == 0) {
+            return ERR_INVALID; /* there may be no bytes to copy from */
+        }
         char *version = xstrndup((const char *)r.value.data, r.value.len);
         err = membership_set_version(e, version);
         free(version);

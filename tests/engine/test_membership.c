@@ -160,7 +160,7 @@ static void attributes_and_versions(void **state)
     fixture_deinit(&f);
 }
 
-/* As etcd 3.4 and 3.5 write it: every scalar is there, zero or not. */
+/* As etcd 3.4 and 3.5 write it: every scalar is there, zero or not. Without a value: as nobody should. */
 static struct apply_result old_request(struct fixture *f, bool wrapped, const char *method,
                                        const char *path, const char *value)
 {
@@ -169,7 +169,9 @@ static struct apply_result old_request(struct fixture *f, bool wrapped, const ch
     wire_add_uint(&b, 1, 4711);
     wire_add_message(&b, 2, slice_str(method));
     wire_add_message(&b, 3, slice_str(path));
-    wire_add_message(&b, 4, slice_str(value));
+    if (value != NULL) {
+        wire_add_message(&b, 4, slice_str(value));
+    }
     bytes_add(&b, "\x28\x00\x32\x00\x38\x00\x48\x00\x50\x00\x58\x00\x60\x00\x68\x00\x70\x00\x78\x00"
                   "\x80\x01\x00", 23);
     wire_add_message(&outer, 2, bytes_slice(&b));
@@ -198,6 +200,8 @@ static void old_members_publish(void **state)
         {"DELETE", "/0/members/8e9e05c52164694d/attributes", "{}", ERR_UNSUPPORTED},
         {"SYNC", "", "", ERR_UNSUPPORTED},
         {"PUT", "/0/version", "3.5", ERR_INVALID},
+        {"PUT", "/0/version", NULL, ERR_INVALID},
+        {"PUT", "/0/members/77/attributes", NULL, ERR_INVALID},
         {"PUT", "/0/version", "3.5.0", OK},
     };
     for (int wrapped = 0; wrapped < 2; wrapped++) {
