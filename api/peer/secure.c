@@ -2,6 +2,7 @@
 #include "api/peer/secure.h"
 
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 
 #include "api/http/tls_internal.h"
 
@@ -29,7 +30,15 @@ static int verify(X509_STORE_CTX *x, void *arg)
 static CURLcode on_context(CURL *easy, void *context, void *arg)
 {
     (void)easy;
-    SSL_CTX_set_cert_verify_callback(context, verify, arg);
+    const struct peer_tls *t = arg;
+    if (names_somebody(t)) {
+        SSL_CTX_set_cert_verify_callback(context, verify, arg);
+    }
+    if (t->server_name != NULL) {
+        X509_VERIFY_PARAM *p = SSL_CTX_get0_param(context);
+        X509_VERIFY_PARAM_set_hostflags(p, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+        return X509_VERIFY_PARAM_set1_host(p, t->server_name, 0) == 1 ? CURLE_OK : CURLE_SSL_CERTPROBLEM;
+    }
     return CURLE_OK;
 }
 
@@ -44,7 +53,7 @@ void peer_tls_apply(CURL *easy, const struct peer_tls *tls)
     (void)curl_easy_setopt(easy, CURLOPT_SSLVERSION, lowest[t->min] | highest[t->max]);
     (void)curl_easy_setopt(easy, CURLOPT_SSL_SESSIONID_CACHE, 0L); /* members resume nothing */
     (void)curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, t->insecure ? 0L : 1L);
-    (void)curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, t->insecure ? 0L : 2L);
+    (void)curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, t->insecure || t->server_name != NULL ? 0L : 2L);
     if (t->ca_file != NULL) {
         (void)curl_easy_setopt(easy, CURLOPT_CAINFO, t->ca_file);
         (void)curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);            /* nobody else is trusted */
@@ -54,7 +63,7 @@ void peer_tls_apply(CURL *easy, const struct peer_tls *tls)
         (void)curl_easy_setopt(easy, CURLOPT_SSLCERT, t->cert_file);
         (void)curl_easy_setopt(easy, CURLOPT_SSLKEY, t->key_file);
     }
-    if (!t->insecure && names_somebody(t)) {
+    if (!t->insecure && (names_somebody(t) || t->server_name != NULL)) {
         (void)curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, on_context);
         (void)curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, (void *)(uintptr_t)t);
     }

@@ -15,6 +15,7 @@
 struct peer_tls {
     const char *ca_file; /* none: whom the system trusts */
     const char *cert_file, *key_file;
+    const char *server_name; /* that the other's certificate has to be for; none: the host of its address */
     const char *ciphers; /* of TLS 1.2, from tls_ciphers; none: the usual */
     enum tls_version min, max;
     bool insecure; /* the other's certificate is not looked at */

@@ -11,6 +11,7 @@
 #include "raft/peer/headers.h"
 #include "tools/pintle/discovery.h"
 #include "tools/pintle/remote.h"
+#include "tools/pintle/srv_cluster.h"
 #include "tools/pintle/urls.h"
 #include "wal/wal.h"
 
@@ -260,9 +261,27 @@ static enum err discover(struct config *c, struct origin *out, struct err_ctx *e
 
 /* --- all the ways ------------------------------------------------------------------------------------------------------- */
 
+/* The members by the flags, or by the name servers when the flags say so. */
+static enum err read_members(struct config *c, struct founders *out, struct err_ctx *ec)
+{
+    if (c->srv_domain[0] == '\0') {
+        return founders_parse(c->initial_cluster, c->cluster_token, out, ec);
+    }
+    char *cluster = NULL;
+    enum err e = srv_cluster(c, &cluster, ec);
+    if (e == OK) {
+        e = founders_parse(cluster, c->cluster_token, out, ec);
+    }
+    if (e == OK && founders_named(out, c->name) == NULL) {
+        e = err_set(ec, ERR_INVALID, "cannot find local etcd member \"%s\" in SRV records", c->name);
+    }
+    free(cluster);
+    return err_wrap(ec, e, "error setting up initial cluster");
+}
+
 static enum err from_flags(struct config *c, struct origin *out, struct err_ctx *ec)
 {
-    enum err e = founders_parse(c->initial_cluster, c->cluster_token, &out->members, ec);
+    enum err e = read_members(c, &out->members, ec);
     if (e == OK) {
         e = check_names(c, &out->members, ec);
     }

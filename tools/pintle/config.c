@@ -61,8 +61,9 @@ static void fill_cluster(struct config *c)
 {
     struct flag_set *f = &c->flags;
     struct flag_value *v = flag_get(f, "initial-cluster");
-    if ((v->given || v->from_env) && !c->discovers) {
-        c->initial_cluster = xstrdup(v->text);
+    bool srv = c->srv_domain[0] != '\0' || flag_get(f, "discovery-srv-name")->text[0] != '\0';
+    if (((v->given || v->from_env) && !c->discovers) || srv) {
+        c->initial_cluster = xstrdup(v->given || v->from_env ? v->text : "");
         return;
     }
     struct bytes b = {0};
@@ -82,6 +83,7 @@ static void fill(struct config *c)
     c->listen_peer = flag_get(f, "listen-peer-urls")->urls;
     c->advertise_peer = flag_get(f, "initial-advertise-peer-urls")->urls;
     char **endpoints = flag_get(f, "discovery-endpoints")->urls;
+    c->srv_domain = flag_get(f, "discovery-srv")->text;
     c->discovers = endpoints != NULL && endpoints[0] != NULL;
     c->cluster_token = flag_get(f, c->discovers ? "discovery-token" : "initial-cluster-token")->text;
     fill_cluster(c);

@@ -22,6 +22,7 @@ struct config {
     char **listen_client, **advertise_client, **listen_peer, **advertise_peer; /* NULL-terminated, sorted; in the flag values */
     char *initial_cluster; /* owned; "name=url,..." */
     const char *cluster_token;
+    const char *srv_domain; /* --discovery-srv: the name servers know the members; "": no */
     bool discovers; /* --discovery-endpoints: initial_cluster is this member alone, and the registry has the others */
     uint32_t heartbeat_ms, election_ms;
     int64_t quota_flag;

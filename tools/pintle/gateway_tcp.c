@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -17,6 +18,8 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "tools/pintle/flags.h"
+#include "tools/pintle/srv_clients.h"
 
 #define ENDPOINTS_MAX 1024u
 #define PAIRS_MAX 32768u           /* clients at a time; more are closed at once */
@@ -31,6 +34,7 @@ struct endpoint {
     char *text; /* owned; host:port */
     char *host; /* owned */
     char *port; /* owned */
+    uint16_t priority, weight; /* of its SRV record; 0 without one */
     bool inactive;
     bool dialling; /* the monitor tries it */
 };
@@ -259,14 +263,35 @@ static void on_pair_dialled(struct dial *d, int status)
     }
 }
 
-/* The next active endpoint, in turn; NULL: there is none. */
+static bool is_choice(const struct endpoint *e, uint16_t priority, bool weighted)
+{
+    return !e->inactive && e->priority == priority && (e->weight > 0) == weighted;
+}
+
+/* Among the active endpoints of the best priority: by chance, as much as each weighs, and where none weighs anything in turn. NULL: there is none. */
 static struct endpoint *pick(struct gateway *g)
 {
+    uint32_t sum = 0;
+    int32_t best = INT32_MAX;
     for (size_t i = 0; i < g->n_endpoints; i++) {
-        struct endpoint *e = &g->endpoints[g->next++ % g->n_endpoints];
-        if (!e->inactive) {
+        const struct endpoint *e = &g->endpoints[i];
+        best = !e->inactive && e->priority < best ? e->priority : best;
+    }
+    for (size_t i = 0; i < g->n_endpoints; i++) {
+        sum += is_choice(&g->endpoints[i], (uint16_t)best, true) ? g->endpoints[i].weight : 0;
+    }
+    uint32_t at = 0;
+    (void)getrandom(&at, sizeof(at), 0); /* cannot fail for so few bytes */
+    at = sum > 0 ? at % sum : 0;
+    for (size_t i = 0; best != INT32_MAX && i < g->n_endpoints; i++) {
+        struct endpoint *e = &g->endpoints[sum > 0 ? i : g->next++ % g->n_endpoints];
+        if (!is_choice(e, (uint16_t)best, sum > 0)) {
+            continue;
+        }
+        if (sum == 0 || at < e->weight) {
             return e;
         }
+        at -= e->weight;
     }
     return NULL;
 }
@@ -341,16 +366,17 @@ static void print_usage(FILE *to)
                 "      --listen-addr string           listen address (default \"127.0.0.1:23790\")\n"
                 "      --endpoints strings            comma separated servers (default [127.0.0.1:2379])\n"
                 "      --retry-delay duration         pause before a server that failed is tried again (default 1m0s)\n"
-                "      --discovery-srv string         not in this version\n"
-                "      --discovery-srv-name string    not in this version\n"
-                "      --insecure-discovery           accepted without effect\n"
-                "      --trusted-ca-file string       accepted without effect\n"
+                "      --discovery-srv string         DNS domain whose SRV records name the servers\n"
+                "      --discovery-srv-name string    suffix of the service's name there\n"
+                "      --insecure-discovery           take servers without TLS, or whose certificate is not the domain's\n"
+                "      --trusted-ca-file string       authorities of those certificates\n"
                 "  -h, --help                         this help\n",
                 to);
 }
 
 struct options {
     const char *listen, *endpoints;
+    struct srv_wanted srv;
     int64_t retry_ns;
     bool start; /* the word was there; flags may stand before it */
 };
@@ -375,8 +401,15 @@ static int take(struct options *o, const char *name, const char *value)
             (void)snprintf(text, sizeof(text), "invalid argument \"%s\" for \"--retry-delay\" flag: time: invalid duration \"%s\"", value, value);
             return bad(text);
         }
-    } else if (strncmp(name, "discovery-srv", 13) == 0 && value[0] != '\0') {
-        (void)snprintf(text, sizeof(text), "--%s is not supported by this version", name);
+    } else if (strcmp(name, "discovery-srv") == 0) {
+        o->srv.domain = value;
+    } else if (strcmp(name, "discovery-srv-name") == 0) {
+        o->srv.name = value;
+    } else if (strcmp(name, "trusted-ca-file") == 0) {
+        o->srv.ca_file = value;
+    } else if (!flag_bool_parse(value, &o->srv.insecure)) { /* insecure-discovery is the last of the names */
+        (void)snprintf(text, sizeof(text), "invalid argument \"%s\" for \"--insecure-discovery\" flag: strconv.ParseBool: parsing \"%s\": invalid syntax",
+                       value, value);
         return bad(text);
     }
     return -1;
@@ -461,29 +494,46 @@ static bool check_endpoint(const struct gateway *g, const struct endpoint *e)
     return fine;
 }
 
-static bool take_endpoints(struct gateway *g, const char *list)
+/* One of "[scheme://]host:port". */
+static bool take_endpoint(struct gateway *g, const char *item, const struct srv_record *record)
 {
-    for (const char *p = list; g->n_endpoints < ENDPOINTS_MAX;) {
-        size_t len = strcspn(p, ",");
-        struct endpoint *e = &g->endpoints[g->n_endpoints++];
-        char *item = xstrndup(p, len);
-        const char *scheme = strstr(item, "://");
-        e->text = xstrdup(scheme == NULL ? item : scheme + 3);
-        free(item);
-        if (!split(e->text, &e->host, &e->port)) {
-            printf("error parsing endpoint \"%s\"\n", e->text);
-            return false;
-        }
-        if (!check_endpoint(g, e)) {
-            return false;
-        }
-        if (p[len] == '\0') {
-            return true;
-        }
-        p += len + 1;
+    if (g->n_endpoints == ENDPOINTS_MAX) {
+        printf("more than %u endpoints\n", ENDPOINTS_MAX);
+        return false;
     }
-    printf("more than %u endpoints\n", ENDPOINTS_MAX);
-    return false;
+    struct endpoint *e = &g->endpoints[g->n_endpoints++];
+    const char *scheme = strstr(item, "://");
+    e->text = xstrdup(scheme == NULL ? item : scheme + 3);
+    e->priority = record != NULL ? record->priority : 0;
+    e->weight = record != NULL ? record->weight : 0;
+    if (!split(e->text, &e->host, &e->port)) {
+        printf("error parsing endpoint \"%s\"\n", e->text);
+        return false;
+    }
+    return check_endpoint(g, e);
+}
+
+/* What the name servers say, or else what the flag says. */
+static bool take_endpoints(struct gateway *g, const struct options *o)
+{
+    struct srv_endpoints found = {0};
+    struct err_ctx ec = {{0}};
+    bool fine = srv_clients_find(&o->srv, g->log, &found, &ec) == OK;
+    if (!fine) {
+        (void)fprintf(stderr, "%s\n", ec.text);
+    }
+    for (size_t i = 0; fine && i < found.records.n; i++) {
+        fine = take_endpoint(g, found.texts[i], &found.records.records[i]);
+    }
+    for (const char *p = o->endpoints; fine && found.records.n == 0 && p != NULL;) {
+        size_t len = strcspn(p, ",");
+        char *item = xstrndup(p, len);
+        fine = take_endpoint(g, item, NULL);
+        free(item);
+        p = p[len] == ',' ? p + len + 1 : NULL;
+    }
+    srv_endpoints_deinit(&found);
+    return fine;
 }
 
 static bool bind_listener(struct gateway *g)
@@ -574,7 +624,8 @@ static void close_handle(uv_handle_t *h, void *arg)
 
 int gateway_main(int argc, char **argv)
 {
-    struct options o = {"127.0.0.1:23790", "127.0.0.1:2379", INT64_C(60000000000), false};
+    struct options o = {
+        .listen = "127.0.0.1:23790", .endpoints = "127.0.0.1:2379", .srv = {.domain = "", .name = ""}, .retry_ns = INT64_C(60000000000)};
     int status = parse(&o, argc, argv);
     if (status >= 0) {
         return status;
@@ -590,7 +641,7 @@ int gateway_main(int argc, char **argv)
     go_duration_format(o.retry_ns, g->retry_text, sizeof(g->retry_text));
     log_info(g->log, "Running: ", F_STRS("args", (const char *const *)argv));
     (void)signal(SIGPIPE, SIG_IGN);
-    if (take_endpoints(g, o.endpoints)) {
+    if (take_endpoints(g, &o)) {
         ASSERT(uv_loop_init(&g->loop) == 0);
         if (bind_listener(g)) {
             serve(g);
