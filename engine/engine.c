@@ -218,6 +218,7 @@ static void create_metrics(struct engine *e, struct metrics *m)
 static struct engine *create(const struct engine_config *cfg, struct home *home)
 {
     struct engine *e = xcalloc(1, sizeof(*e));
+    e->durable_index = UINT64_MAX;
     pthread_rwlockattr_t attr;
     int rc = pthread_rwlockattr_init(&attr);
     ASSERT(rc == 0);
@@ -285,6 +286,7 @@ void engine_close(struct engine **ep)
     }
     tail_deinit(&e->tail);
     rows_deinit(&e->rows);
+    seal_deinit(&e->seal);
     rows_deinit(&e->entry_rows);
     for (size_t i = 0; i < e->n_changes; i++) {
         buf_unref(&e->changes[i].kv);
@@ -313,6 +315,11 @@ void engine_set_witness(struct engine *e, uint64_t index, uint64_t term, uint64_
     ASSERT(index <= e->mark.index);
     e->mark.witness = (struct witness){index, term, chain};
     unlock(e);
+}
+
+void engine_log_durable(struct engine *e, uint64_t index)
+{
+    atomic_store(&e->durable_index, index);
 }
 
 void engine_witness(const struct engine *e, uint64_t *index, uint64_t *term, uint64_t *chain)

@@ -103,6 +103,8 @@ void engine_apply(struct engine *e, uint64_t index, uint64_t term, uint32_t type
 
 /* The log's chain hash at an applied entry, for the store to remember beside the applied index. */
 void engine_set_witness(struct engine *e, uint64_t index, uint64_t term, uint64_t chain);
+/* The log holds entries up to `index`. Nothing beyond it is committed by engine_flush; before the first call there is no such bound. [member] */
+void engine_log_durable(struct engine *e, uint64_t index);
 /* What the store remembered at open. index 0: nothing. */
 void engine_witness(const struct engine *e, uint64_t *index, uint64_t *term, uint64_t *chain);
 
@@ -123,7 +125,9 @@ size_t engine_pending_bytes(const struct engine *e);
 
 /* Write what is pending into the backend and commit, together with a bounded step of the compaction under way. A compaction that became
  * durable by that begins at once, in a commit of its own; so do a few that wait behind it, when one step is enough for each.
- * `force`: commit even when nothing is pending. *more: call again after a pause (compaction goes on, or waits for a slow reader). Errors are final. */
+ * `force`: commit even when nothing is pending. *more: call again after a pause (compaction goes on, or waits for a slow reader).
+ * Errors: ERR_BUSY, something pending is not durable in the log yet (engine_log_durable): call again when more of it is, what is left follows.
+ * Others are final. */
 MUST_CHECK enum err engine_flush(struct engine *e, bool force, bool *more, struct err_ctx *ec);
 
 /* Rewrite the backend's file without free space; reads and applies go on. */

@@ -92,6 +92,16 @@ struct mark {
     struct witness witness;
 };
 
+/* Whole entries on their way into the backend. */
+struct seal {
+    bool taken;
+    uint64_t from, to; /* records of the tail */
+    struct rows rows;  /* owned */
+    struct mark mark;
+    size_t bytes;
+};
+void seal_deinit(struct seal *s);
+
 /* A pass of physical compaction that is to be made: the compaction was applied. */
 struct pass {
     int64_t target;
@@ -170,6 +180,7 @@ struct engine {
     _Atomic unsigned n_snapshots;     /* open */
     _Atomic uint64_t generation;      /* how often a snapshot took the place of everything; changed
                                          under `lock` */
+    _Atomic uint64_t durable_index; /* of the log: no commit goes beyond it */
     _Atomic int64_t compact_passing; /* target of the newest physical pass that began: the index may
                                         go so far */
 
@@ -189,6 +200,7 @@ struct engine {
 
     /* Store thread only. */
     bool store_failed;
+    struct seal seal;   /* of the commit under way */
     struct mark stored; /* the last commit */
     struct compaction compaction;
     struct witness witness_at_open;

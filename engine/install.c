@@ -337,6 +337,7 @@ static void swap_owned(struct engine *e, struct engine *s)
     e->index_compacting = false;
     e->halted = false;
     e->installed = s->installed;
+    ASSERT(!e->seal.taken); /* the flush before the installation was whole */
     e->store_failed = false;
     e->stored = s->stored;
     e->compaction = (struct compaction){0};

@@ -4,21 +4,17 @@
  * counters are taken together (the seal). Records are then read from the tail without the lock,
  * because sealed ones do not change. Only after the commit do they leave the tail, so that every
  * reader finds them in one place or the other.
+ *
+ * An entry may be applied before the own log holds it, when enough others' logs do. The store must
+ * not get ahead of the log all the same: a seal that does waits until the log has caught up.
  */
 #include "engine/engine_internal.h"
 
-struct seal {
-    uint64_t from; /* records of the tail */
-    uint64_t to;
-    struct rows rows; /* owned */
-    struct mark mark;
-    size_t bytes;
-};
-
 static void seal_take(struct engine *e, struct seal *s)
 {
-    *s = (struct seal){0};
+    ASSERT(!s->taken);
     lock_write(e);
+    s->taken = true;
     s->from = e->tail.head;
     s->to = e->tail.published;
     s->rows = e->rows;
@@ -27,6 +23,12 @@ static void seal_take(struct engine *e, struct seal *s)
     s->bytes = e->unsealed_bytes;
     e->unsealed_bytes = 0;
     unlock(e);
+}
+
+void seal_deinit(struct seal *s)
+{
+    rows_deinit(&s->rows);
+    *s = (struct seal){0};
 }
 
 static enum err put(struct engine *e, enum bucket bucket, struct slice key, struct slice value,
@@ -177,19 +179,24 @@ static void bury(struct engine *e)
 
 static enum err flush_once(struct engine *e, bool force, struct err_ctx *ec)
 {
-    struct seal s;
+    struct seal *s = &e->seal;
+    if (!s->taken) {
+        seal_take(e, s);
+    }
+    if (s->mark.index > atomic_load(&e->durable_index)) {
+        return err_set(ec, ERR_BUSY, "the log does not hold all that was applied yet");
+    }
     struct compact_step step = {0};
-    seal_take(e, &s);
     enum err err = compact_scan(e, &step, ec);
-    bool anything = s.bytes > 0 || s.mark.index > e->stored.index || step.n > 0 || step.finished;
+    bool anything = s->bytes > 0 || s->mark.index > e->stored.index || step.n > 0 || step.finished;
     if (err == OK && (anything || force)) {
-        err = write_all(e, &s, &step, ec);
+        err = write_all(e, s, &step, ec);
         if (err == OK) {
-            committed(e, &s);
+            committed(e, s);
             compact_done(e, &step);
         }
     }
-    rows_deinit(&s.rows);
+    seal_deinit(s);
     bytes_deinit(&step.keys);
     return err;
 }
@@ -208,9 +215,10 @@ enum err engine_flush(struct engine *e, bool force, bool *more, struct err_ctx *
         err = flush_once(e, false, ec);
     }
     *more = err == OK && compact_more(e);
-    if (err != OK) {
+    bool waits = e->seal.taken; /* for the log */
+    if (err != OK && !waits) {
         e->store_failed = true;
-        err = err_wrap(ec, err, "store");
+        err = err_wrap(ec, err == ERR_BUSY ? ERR_LIMIT : err, "store");
         if (e->events != NULL && e->events->failed != NULL) {
             e->events->failed(e->events_arg, err, ec);
         }

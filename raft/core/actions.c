@@ -146,13 +146,18 @@ void raft_status(const struct raft *r, struct raft_status *out)
         .last_index = raft_log_last(&r->log),
         .last_term = raft_log_last_term(&r->log),
         .log_bytes = r->log.bytes,
-        .durable_index = r->log.durable_next - 1,
+        .durable_index = raft_durable_index(r),
     };
 }
 
-void raft_conf_state(const struct raft *r, struct raft_conf_state *out)
+uint64_t raft_durable_index(const struct raft *r)
 {
-    *out = r->tracker.conf;
+    return r->log.durable_next - 1;
+}
+
+const struct raft_conf_state *raft_conf(const struct raft *r)
+{
+    return &r->tracker.conf;
 }
 
 size_t raft_peers(const struct raft *r, struct raft_peer *out, size_t max)

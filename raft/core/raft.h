@@ -398,7 +398,8 @@ struct raft_status {
     uint64_t durable_index; /* of the own log, as far as reported */
 };
 void raft_status(const struct raft *r, struct raft_status *out);
-void raft_conf_state(const struct raft *r, struct raft_conf_state *out);
+uint64_t raft_durable_index(const struct raft *r); /* raft_status's */
+const struct raft_conf_state *raft_conf(const struct raft *r); /* borrowed until the next call */
 
 enum raft_progress_state { RAFT_PROBE, RAFT_REPLICATE, RAFT_SNAPSHOT };
 

@@ -90,6 +90,20 @@ static void remember_position(struct member *m, const struct log_batch *b)
     m->positions[m->n_positions++] = b->request.last;
 }
 
+/* How far the own log holds what raft's log holds: less than before when entries are about to be overwritten. */
+static void note_durable(struct member *m)
+{
+    uint64_t durable = raft_durable_index(m->raft);
+    if (durable == m->durable_index) {
+        return;
+    }
+    m->durable_index = durable;
+    engine_log_durable(m->engine, durable);
+    if (atomic_exchange(&m->flush_waits, false)) {
+        m->store.kick(m->store.arg, true);
+    }
+}
+
 void act_on_durable(struct member *m, struct log_batch *b)
 {
     ASSERT(m->first_batch == b); /* they become durable in order */
@@ -103,6 +117,7 @@ void act_on_durable(struct member *m, struct log_batch *b)
         engine_log_follows(m->engine);
     }
     follow(m, b->after, b->n_after);
+    note_durable(m);
     b->n_after = 0;
     log_batch_free(b);
 }
@@ -240,6 +255,7 @@ void act(struct member *m)
     while (act_may(m)) {
         struct raft_actions a;
         raft_actions(m->raft, &a);
+        note_durable(m);
         if (a.soft_state_changed) {
             on_soft_state(m, &a);
         }

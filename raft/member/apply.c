@@ -133,12 +133,13 @@ static void apply_one(struct member *m, const struct raft_entry *e)
     answer_applied(m, &r);
 }
 
-/* The newest durable position that is applied: what the store remembers of the log. */
+/* The newest position that is durable and applied: what the store remembers of the log. */
 static void set_witness(struct member *m)
 {
     uint64_t applied = engine_applied_index(m->engine);
+    uint64_t known = applied < m->durable_index ? applied : m->durable_index;
     size_t n = 0;
-    while (n < m->n_positions && m->positions[n].index <= applied) {
+    while (n < m->n_positions && m->positions[n].index <= known) {
         n++;
     }
     if (n == 0) {
@@ -168,9 +169,8 @@ static void compact_log(struct member *m)
 {
     struct raft_status rs;
     raft_status(m->raft, &rs);
-    struct raft_conf_state conf;
-    raft_conf_state(m->raft, &conf);
-    uint64_t keep = conf.voters.n + conf.learners.n > 1 ? m->cfg.catch_up_entries : 0;
+    const struct raft_conf_state *conf = raft_conf(m->raft);
+    uint64_t keep = conf->voters.n + conf->learners.n > 1 ? m->cfg.catch_up_entries : 0;
     if (rs.log_bytes > MEMBER_CATCH_UP_BYTES) { /* as many as fit, by their average size */
         uint64_t n = rs.last_index + 1 - rs.first_index;
         uint64_t fit = n * MEMBER_CATCH_UP_BYTES / rs.log_bytes;

@@ -171,11 +171,10 @@ void transfer_begin(struct member *m, struct member_op *op)
         member_complete(m, op, OK);
         return;
     }
-    struct raft_ids voters;
-    size_t n = follow_voters(m, &voters);
+    const struct raft_ids *voters = &raft_conf(m->raft)->voters;
     bool listed = false;
-    for (size_t i = 0; i < n; i++) {
-        listed = listed || voters.id[i] == op->target;
+    for (size_t i = 0; i < voters->n; i++) {
+        listed = listed || voters->id[i] == op->target;
     }
     if (!listed) {
         member_complete(m, op, ERR_BAD_TRANSFEREE);
@@ -209,13 +208,12 @@ static void on_handed_over(struct member_op *op)
 static bool hand_over(struct member *m, struct member_op *op)
 {
     struct hand_over *h = CONTAINER_OF(op, struct hand_over, op);
-    struct raft_ids voters;
     op->err = OK;
     if (!atomic_load_explicit(&m->is_leader, memory_order_relaxed)) {
         log_info(m->cfg.log, "skipped leadership transfer; local server is not leader", F_HEX("local-member-id", m->cfg.member_id));
         return true;
     }
-    if (follow_voters(m, &voters) <= 1) {
+    if (raft_conf(m->raft)->voters.n <= 1) {
         log_info(m->cfg.log, "skipped leadership transfer for single voting member cluster", F_HEX("local-member-id", m->cfg.member_id));
         return true;
     }

@@ -131,9 +131,8 @@ static bool speaks_v2(struct member *m)
  * undecided 3.0.0 says little: who joins waits a while for better, who founds takes the others for its equals. */
 bool duties_may_publish(struct member *m)
 {
-    struct raft_conf_state conf;
-    raft_conf_state(m->raft, &conf);
-    size_t n = conf.voters.n + conf.learners.n;
+    const struct raft_conf_state *conf = raft_conf(m->raft);
+    size_t n = conf->voters.n + conf->learners.n;
     if (n == 0) {
         return false; /* it joins, and has heard nothing yet */
     }
@@ -258,9 +257,8 @@ void duties_mind_versions(struct member *m)
     if (m->now_ms < m->version_at_ms || m->version_proposed || m->versions_asked) {
         return;
     }
-    struct raft_conf_state conf;
-    raft_conf_state(m->raft, &conf);
-    if (m->cfg.transport == NULL || conf.voters.n + conf.learners.n <= 1) {
+    const struct raft_conf_state *conf = raft_conf(m->raft);
+    if (m->cfg.transport == NULL || conf->voters.n + conf->learners.n <= 1) {
         duties_versions(m, m->cfg.version, true);
         return;
     }

@@ -6,32 +6,19 @@
  */
 #include "raft/member/internal.h"
 
-#include <inttypes.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "base/assert.h"
 #include "base/mem.h"
-
-size_t follow_voters(const struct member *m, struct raft_ids *out)
-{
-    struct raft_conf_state conf;
-    raft_conf_state(m->raft, &conf);
-    *out = conf.voters;
-    return out->n;
-}
 
 uint64_t follow_best_voter(const struct member *m)
 {
     const struct member_transport *t = m->cfg.transport;
-    struct raft_ids voters;
-    size_t n = follow_voters(m, &voters);
+    const struct raft_ids *voters = &raft_conf(m->raft)->voters;
     uint64_t best = RAFT_NONE;
     uint64_t best_since = UINT64_MAX;
-    for (size_t i = 0; t != NULL && i < n; i++) {
-        uint64_t since = voters.id[i] == m->cfg.member_id ? 0 : t->active_since_ms(t->arg, voters.id[i]);
+    for (size_t i = 0; t != NULL && i < voters->n; i++) {
+        uint64_t since = voters->id[i] == m->cfg.member_id ? 0 : t->active_since_ms(t->arg, voters->id[i]);
         if (since != 0 && since < best_since) {
-            best = voters.id[i];
+            best = voters->id[i];
             best_since = since;
         }
     }
@@ -142,14 +129,13 @@ static void leader_gone(struct member *m, uint64_t id)
     if (id != atomic_load_explicit(&m->leader, memory_order_relaxed)) {
         return;
     }
-    struct raft_ids voters;
-    size_t n = follow_voters(m, &voters);
+    const struct raft_ids *voters = &raft_conf(m->raft)->voters;
     uint64_t rank = 0;
     size_t own = 0;
-    for (; own < n && voters.id[own] != m->cfg.member_id; own++) {
-        rank += voters.id[own] != id ? 1u : 0u;
+    for (; own < voters->n && voters->id[own] != m->cfg.member_id; own++) {
+        rank += voters->id[own] != id ? 1u : 0u;
     }
-    if (own == n) {
+    if (own == voters->n) {
         return; /* no voter: the others elect */
     }
     log_info(m->cfg.log, "the leader's process is gone; asking for votes", F_HEX("local-member-id", m->cfg.member_id), F_HEX("leader", id));
@@ -193,15 +179,14 @@ static void campaign(struct member *m)
     if (m->gone_leader == RAFT_NONE || m->now_ms < m->campaign_at_ms) {
         return;
     }
-    struct raft_ids voters;
-    size_t n = follow_voters(m, &voters);
+    const struct raft_ids *voters = &raft_conf(m->raft)->voters;
     struct raft_status rs;
     raft_status(m->raft, &rs);
     if (rs.leader != RAFT_NONE || m->now_ms >= m->campaign_until_ms || follow_disk_hangs(m)) {
         m->gone_leader = RAFT_NONE;
         return;
     }
-    m->campaign_at_ms = m->now_ms + n * MEMBER_FAILOVER_STEP_MS;
+    m->campaign_at_ms = m->now_ms + voters->n * MEMBER_FAILOVER_STEP_MS;
     if (rs.role != RAFT_CANDIDATE) { /* one that asks for votes already waits for them */
         raft_campaign(m->raft);
     }
@@ -214,12 +199,11 @@ static void fast_forward(struct member *m)
         return;
     }
     m->forward_at_ms = m->now_ms + MEMBER_FORWARD_POLL_MS;
-    struct raft_ids voters;
-    size_t n = follow_voters(m, &voters);
+    const struct raft_ids *voters = &raft_conf(m->raft)->voters;
     size_t active = 0;
-    for (size_t i = 0; i < n; i++) {
+    for (size_t i = 0; i < voters->n; i++) {
         const struct member_transport *t = m->cfg.transport;
-        active += t != NULL && voters.id[i] != m->cfg.member_id && t->active_since_ms(t->arg, voters.id[i]) != 0 ? 1u : 0u;
+        active += t != NULL && voters->id[i] != m->cfg.member_id && t->active_since_ms(t->arg, voters->id[i]) != 0 ? 1u : 0u;
     }
     bool late = m->now_ms >= m->started_ms + MEMBER_FORWARD_MAX_MS;
     if (active < 2 && !late) {
@@ -255,7 +239,7 @@ static void mind_the_disk(struct member *m)
     struct raft_status rs;
     raft_status(m->raft, &rs);
     uint64_t stuck_ms = log_stuck_ms(m);
-    if (follow_voters(m, &(struct raft_ids){0}) <= 1) {
+    if (raft_conf(m->raft)->voters.n <= 1) {
         return; /* nobody else could do better */
     }
     if (stuck_ms >= 2u * m->cfg.election_ms) {

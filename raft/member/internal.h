@@ -91,6 +91,7 @@ struct member {
     _Atomic bool is_learner;
     _Atomic bool current; /* member_read_is_current */
     _Atomic bool staging; /* a snapshot is being built */
+    _Atomic bool flush_waits; /* for the log: kick the store when more is durable */
 
     /* Member loop only. */
     struct raft *raft; /* owned */
@@ -116,6 +117,7 @@ struct member {
 
     size_t n_log_inflight;
     struct log_batch *first_batch, *last_batch; /* at the log, oldest first; NULL when none is */
+    uint64_t durable_index;       /* of the own log; the store does not go beyond it */
     bool hs_held;                 /* a hard state that needed no sync waits for the next batch */
     struct wal_hard_state held;
     struct wal_position positions[MEMBER_POSITIONS_MAX]; /* durable, ascending; the last one is the log's end */
@@ -249,7 +251,6 @@ void follow_told_removed(struct member *m);
 bool follow_disk_hangs(const struct member *m); /* the log has taken nothing for an election timeout */
 /* The voter other than this one whose link has been active longest; 0: none is. */
 uint64_t follow_best_voter(const struct member *m);
-size_t follow_voters(const struct member *m, struct raft_ids *out);
 
 /* --- measure.c --- */
 struct measure *measure_create(struct metrics *m);

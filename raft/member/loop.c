@@ -15,11 +15,10 @@ static void publish_status(struct member *m)
 {
     struct raft_status rs;
     raft_status(m->raft, &rs);
-    struct raft_conf_state conf;
-    raft_conf_state(m->raft, &conf);
+    const struct raft_conf_state *conf = raft_conf(m->raft);
     atomic_store_explicit(&m->committed_index, rs.hard_state.commit, memory_order_release);
     atomic_store_explicit(&m->is_learner, rs.is_learner, memory_order_release);
-    bool sole = conf.voters.n == 1 && conf.voters.id[0] == m->cfg.member_id && conf.voters_outgoing.n == 0;
+    bool sole = conf->voters.n == 1 && conf->voters.id[0] == m->cfg.member_id && conf->voters_outgoing.n == 0;
     bool current = sole && rs.role == RAFT_LEADER && engine_applied_term(m->engine) == rs.hard_state.term && m->apply.n == 0;
     atomic_store_explicit(&m->current, current, memory_order_release);
     if (sole && rs.leader == RAFT_NONE && rs.role == RAFT_FOLLOWER) {

@@ -237,14 +237,13 @@ static enum err timeout_kind(const struct member *m, const struct member_op *op)
         uint64_t since = t->active_since_ms(t->arg, leader);
         return since == 0 || since > start ? ERR_TIMEOUT_CONN : ERR_TIMEOUT;
     }
-    struct raft_ids voters;
-    size_t n = follow_voters(m, &voters);
+    const struct raft_ids *voters = &raft_conf(m->raft)->voters;
     size_t reached = 0;
-    for (size_t i = 0; i < n; i++) {
-        uint64_t since = voters.id[i] == m->cfg.member_id ? 1 : t->active_since_ms(t->arg, voters.id[i]);
+    for (size_t i = 0; i < voters->n; i++) {
+        uint64_t since = voters->id[i] == m->cfg.member_id ? 1 : t->active_since_ms(t->arg, voters->id[i]);
         reached += since != 0 && since <= start ? 1u : 0u;
     }
-    return reached < n / 2 + 1 ? ERR_TIMEOUT_CONN : ERR_TIMEOUT;
+    return reached < voters->n / 2 + 1 ? ERR_TIMEOUT_CONN : ERR_TIMEOUT;
 }
 
 static void expire_list(struct member *m, struct op_list *l, enum err e)

@@ -160,6 +160,7 @@ static enum err create_raft(struct member *m, const struct replay *r, uint64_t a
     rc->max_uncommitted_bytes = MEMBER_UNCOMMITTED_BYTES_MAX;
     rc->pre_vote = m->cfg.pre_vote;
     rc->check_quorum = true;
+    rc->apply_before_durable = true; /* enough others hold it; engine_log_durable keeps the store behind the log */
     rc->seed = m->cfg.member_id ^ clock_wall_ns(m->cfg.clock);
     rc->hard_state = hs;
     rc->snapshot_index = r->base;
@@ -393,6 +394,8 @@ static enum err open_log(struct member *m, struct err_ctx *ec)
             engine_log_follows(m->engine);
         }
         m->positions[0] = wal_last(m->wal);
+        m->durable_index = m->positions[0].index;
+        engine_log_durable(m->engine, m->durable_index);
         m->n_positions = m->positions[0].term != 0 ? 1 : 0;
         find_base(m, &r, applied);
         e = create_raft(m, &r, applied, ec);

@@ -53,6 +53,13 @@ enum err member_store_flush(struct member *m, bool force, bool *more)
 {
     struct err_ctx ec = {{0}};
     enum err e = engine_flush(m->engine, force, more, &ec);
+    if (e == ERR_BUSY) {
+        atomic_store(&m->flush_waits, true);
+        e = engine_flush(m->engine, force, more, &ec); /* what became durable before the line above kicks nobody */
+    }
+    if (e == ERR_BUSY) {
+        return e;
+    }
     if (e != OK) {
         member_fail(m, e, ec.text);
         *more = false;

@@ -106,6 +106,26 @@ static void serve(struct threads *t, struct member_op *requests, enum err flushe
     }
 }
 
+/* A flush that waits for the log where it has to. */
+static enum err flush(struct threads *t, bool force, bool *more)
+{
+    enum err e = member_store_flush(t->member, force, more);
+    while (e == ERR_BUSY) {
+        pthread_mutex_lock(&t->lock);
+        while (!t->urgent && !t->stopping) {
+            pthread_cond_wait(&t->cond, &t->lock);
+        }
+        t->urgent = false;
+        bool stopping = t->stopping;
+        pthread_mutex_unlock(&t->lock);
+        e = member_store_flush(t->member, force, more);
+        if (stopping && e == ERR_BUSY) {
+            return ERR_STOPPED; /* the log has failed */
+        }
+    }
+    return e;
+}
+
 static void *store_main(void *arg)
 {
     struct threads *t = arg;
@@ -121,7 +141,7 @@ static void *store_main(void *arg)
         stop = t->stopping;
         bool held = t->held; /* only at a stop: what is in place is not in use, and the old store is no place to write to */
         pthread_mutex_unlock(&t->lock);
-        enum err e = held ? ERR_STOPPED : member_store_flush(t->member, requests != NULL || stop, &more);
+        enum err e = held ? ERR_STOPPED : flush(t, requests != NULL || stop, &more);
         serve(t, requests, e);
     }
     return NULL;
@@ -258,6 +278,9 @@ void member_stop(struct member *m)
     member_post(m, wake);
     pthread_join(t->loop, NULL);
     wal_writer_stop(&t->writer);
+    if (!atomic_load(&m->failed)) {
+        engine_log_durable(m->engine, UINT64_MAX); /* all that was submitted is */
+    }
     pthread_mutex_lock(&t->lock);
     t->stopping = true;
     pthread_cond_signal(&t->cond);

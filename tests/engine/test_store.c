@@ -205,6 +205,35 @@ static void a_failed_commit_is_final(void **state)
     fixture_deinit(&f);
 }
 
+/* An entry may be applied before the own log holds it. The store must not remember what the log might forget. */
+static void the_store_stays_behind_the_log(void **state)
+{
+    (void)state;
+    struct fixture f;
+    bool more;
+    char got[64];
+    fixture_init(&f, ON_MEMORY);
+    fixture_put(&f, "a", "1");
+    uint64_t durable = engine_applied_index(f.e);
+    engine_log_durable(f.e, durable);
+    fixture_put(&f, "a", "2");
+    assert_int_equal(engine_flush(f.e, true, &more, NULL), ERR_BUSY);
+    fixture_put(&f, "a", "3"); /* behind the seal that waits */
+    engine_log_durable(f.e, durable + 1);
+    assert_int_equal(engine_flush(f.e, true, &more, NULL), OK);
+    assert_int_equal(engine_flush(f.e, true, &more, NULL), ERR_BUSY);
+    assert_int_equal(f.n_failed, 0);
+    fixture_dump(&f, "a", "", 0, got, sizeof(got)); /* reads do not mind */
+    assert_string_equal(got, "a=3@4,2,3,0;");
+    struct engine_config cfg = {.backend = f.backend, .quota_bytes = INT64_MAX, .min_lease_ttl_s = 1};
+    fixture_release(&f);
+    struct engine *e = NULL;
+    assert_int_equal(engine_open(&cfg, &e, NULL), OK);
+    assert_int_equal(engine_applied_index(e), durable + 1);
+    engine_close(&e);
+    fixture_deinit(&f);
+}
+
 static void large_ranges_come_in_steps(void **state)
 {
     (void)state;
@@ -274,6 +303,7 @@ int main(void)
         cmocka_unit_test(rot_is_never_served),
         cmocka_unit_test(a_damaged_store_does_not_open),
         cmocka_unit_test(a_failed_commit_is_final),
+        cmocka_unit_test(the_store_stays_behind_the_log),
         cmocka_unit_test(large_ranges_come_in_steps),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,9 +64,9 @@ static void one_change(struct raft *r, enum raft_entry_type type, struct slice d
     struct raft_conf_state before;
     struct raft_conf_state after;
     struct err_ctx ec;
-    raft_conf_state(r, &before);
+    before = *raft_conf(r);
     if (raft_apply_conf_change(r, &cc, &after, &ec) != OK) {
-        raft_conf_state(r, &after);
+        after = *raft_conf(r);
         ASSERT(after.voters.n == before.voters.n);
         ASSERT(after.learners.n == before.learners.n);
         ASSERT(after.voters_outgoing.n == before.voters_outgoing.n);

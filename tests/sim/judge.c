@@ -278,25 +278,58 @@ static uint64_t settled(const struct node *n, uint64_t to)
     return to;
 }
 
-/* What is applied is committed, and durable here. */
+/* Entry `index` as this member has it: on its way to the log, or in it. false: it is neither, or not known. */
+static bool entry_of(const struct node *n, uint64_t index, struct wal_entry *out)
+{
+    for (size_t i = n->n_items; i > 0; i--) {
+        const struct wal_request *r = n->items[i - 1].request;
+        if (r != NULL && r->n_entries > 0 && index >= r->entries[0].index && index - r->entries[0].index < r->n_entries) {
+            *out = r->entries[index - r->entries[0].index];
+            return true;
+        }
+        if (r != NULL && r->restart_at != 0) {
+            return false;
+        }
+    }
+    const struct shadow *sh = &n->shadow;
+    if (index <= sh->base || index > sh->base + sh->n) {
+        return false;
+    }
+    size_t at = (size_t)(index - sh->base - 1);
+    *out = (struct wal_entry){.index = index, .term = sh->term[at], .type = sh->type[at], .data = sh->data[at]};
+    return true;
+}
+
+static bool somebody_holds(const struct sim *s, uint64_t index, uint64_t hash)
+{
+    for (size_t i = 0; i < SIM_SLOTS; i++) {
+        const struct shadow *sh = &s->nodes[i].shadow;
+        if (index > sh->base && index <= sh->base + sh->n && sh->hash[index - sh->base - 1] == hash) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What is applied is committed. It may not be durable here yet, but it is elsewhere. */
 static void judge_committed(struct node *n, uint64_t applied)
 {
     struct sim *s = n->sim;
-    struct shadow *sh = &n->shadow;
-    uint64_t last = sh->base + sh->n;
-    uint64_t to = settled(n, applied < last ? applied : last);
-    if (n->judged < sh->base) {
-        n->judged = sh->base;
+    if (n->judged < n->shadow.base) {
+        n->judged = n->shadow.base;
     }
-    for (uint64_t i = n->judged + 1; i <= to && !s->violated; i++) {
-        size_t at = (size_t)(i - sh->base - 1);
-        if (i == s->model.n + 1) {
-            model_commit(s, sh->term[at], sh->type[at], sh->data[at], sh->hash[at]);
-        } else if (i > s->model.n) {
+    struct wal_entry e;
+    for (uint64_t i = n->judged + 1; i <= applied && !s->violated && entry_of(n, i, &e); i++) {
+        uint64_t hash = model_entry_hash(e.term, e.type, e.data);
+        if (i > s->model.n + 1) {
             sim_violation(s, "commit", "%s holds entry %" PRIu64 " as committed, but nobody holds %zu", n->name, i, s->model.n + 1);
-        } else if (s->model.log[i].hash != sh->hash[at]) {
+        } else if (i == s->model.n + 1 && !somebody_holds(s, i, hash)) {
+            sim_violation(s, "commit", "%s applied entry %" PRIu64 ", which is durable nowhere", n->name, i);
+        } else if (i == s->model.n + 1) {
+            model_commit(s, e.term, e.type, e.data, hash);
+        } else if (s->model.log[i].hash != hash) {
             sim_violation(s, "commit", "entry %" PRIu64 " is committed twice: of term %" PRIu64 ", and on %s of term %" PRIu64, i, s->model.log[i].term,
-                          n->name, sh->term[at]);
+                          n->name, e.term);
         }
         n->judged = i;
     }

@@ -459,6 +459,9 @@ static void flush_event(struct sim *s, struct event *e)
     }
     bool more = false;
     enum err err = member_store_flush(n->m, n->n_requests > 0, &more);
+    if (err == ERR_BUSY) {
+        return; /* a kick comes */
+    }
     size_t k = n->n_requests;
     struct member_op *requests[ARRAY_LEN(n->requests)];
     memcpy(requests, n->requests, k * sizeof(requests[0]));

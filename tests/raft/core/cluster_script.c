@@ -306,7 +306,7 @@ static void states(struct cluster *c)
         struct raft_status st;
         struct raft_conf_state conf;
         raft_status(c->members[i]->raft, &st);
-        raft_conf_state(c->members[i]->raft, &conf);
+        conf = *raft_conf(c->members[i]->raft);
         bool voter =
             raft_ids_has(&conf.voters, st.id) || raft_ids_has(&conf.voters_outgoing, st.id);
         cluster_print(c, "%" PRIu64 ": %s %s Term:%" PRIu64 " Lead:%" PRIu64 "\n", st.id,
@@ -321,7 +321,7 @@ static void send_snapshot(struct cluster *c, const struct script_case *s)
     struct raft_status st;
     raft_status(r, &st);
     struct raft_snapshot snapshot = {.index = st.applied, .term = raft_term_of(r, st.applied)};
-    raft_conf_state(r, &snapshot.conf);
+    snapshot.conf = *raft_conf(r);
     struct raft_message *m = raft_message_create(RAFT_MSG_SNAP, 0);
     m->term = st.hard_state.term;
     m->from = st.id;

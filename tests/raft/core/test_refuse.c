@@ -205,7 +205,7 @@ static void changes_that_are_not_possible_leave_no_trace(void **state)
     struct raft_conf_state before;
     struct raft_conf_state after;
     assert_int_equal(raft_create(&config, &r, NULL), OK);
-    raft_conf_state(r, &before);
+    before = *raft_conf(r);
     struct raft_conf_change leave = {0};
     assert_int_equal(raft_apply_conf_change(r, &leave, NULL, &ec), ERR_INVALID);
     assert_string_equal(ec.text, "can't leave a non-joint config");
