@@ -69,30 +69,10 @@ static void candidate_proclaimed(struct waiter *w, struct slice reply)
     wait_for_turn(w);
 }
 
-static void entered(struct waiter *w, struct slice reply)
+static void entered(struct waiter *w, const Etcdserverpb__TxnResponse *r)
 {
-    w->entering = false;
-    Etcdserverpb__TxnResponse *r = etcdserverpb__txn_response__unpack(NULL, reply.len, reply.data);
-    if (r == NULL || r->header == NULL) {
-        waiter_fail(w, "the txn answers with no message");
-        return;
-    }
-    bool new = r->succeeded;
-    bool same = new;
-    w->rev = new ? r->header->revision : 0;
-    if (!new && r->n_responses > 0 && r->responses[0]->response_case == ETCDSERVERPB__RESPONSE_OP__RESPONSE_RESPONSE_RANGE &&
-        r->responses[0]->response_range->n_kvs > 0) {
-        const Mvccpb__KeyValue *kv = r->responses[0]->response_range->kvs[0];
-        w->rev = kv->create_revision;
-        same = slice_eq(slice_of(kv->value.data, kv->value.len), bytes_slice(&w->value));
-    }
-    etcdserverpb__txn_response__free_unpacked(r, NULL);
-    w->entered = new;
-    if (waiter_is_gone(w)) {
-        return;
-    }
-    waiter_keep_header(w, reply);
-    if (same) {
+    const Mvccpb__KeyValue *there = txn_read_key(r, 0);
+    if (r->succeeded || (there != NULL && slice_eq(slice_of(there->value.data, there->value.len), bytes_slice(&w->value)))) {
         wait_for_turn(w);
         return;
     }

@@ -37,34 +37,10 @@ static void our_turn(struct waiter *w)
     bytes_deinit(&range);
 }
 
-/* The create_revision of the first key that op `i` of the txn has read; 0: none. */
-static int64_t created(const Etcdserverpb__TxnResponse *r, size_t i)
+static void entered(struct waiter *w, const Etcdserverpb__TxnResponse *r)
 {
-    if (i >= r->n_responses || r->responses[i]->response_case != ETCDSERVERPB__RESPONSE_OP__RESPONSE_RESPONSE_RANGE) {
-        return 0;
-    }
-    const Etcdserverpb__RangeResponse *range = r->responses[i]->response_range;
-    return range->n_kvs == 0 ? 0 : range->kvs[0]->create_revision;
-}
-
-static void entered(struct waiter *w, struct slice reply)
-{
-    w->entering = false;
-    Etcdserverpb__TxnResponse *r = etcdserverpb__txn_response__unpack(NULL, reply.len, reply.data);
-    if (r == NULL || r->header == NULL) {
-        waiter_fail(w, "the txn answers with no message");
-        return;
-    }
-    bool new = r->succeeded;
-    w->rev = new ? r->header->revision : created(r, 0);
-    int64_t owner = created(r, 1);
-    etcdserverpb__txn_response__free_unpacked(r, NULL);
-    w->entered = new;
-    if (waiter_is_gone(w)) {
-        return;
-    }
-    waiter_keep_header(w, reply);
-    if (owner == 0 || owner == w->rev) {
+    const Mvccpb__KeyValue *owner = txn_read_key(r, 1);
+    if (owner == NULL || owner->create_revision == w->rev) {
         locked(w);
         return;
     }

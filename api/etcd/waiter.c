@@ -400,7 +400,35 @@ static void name_key(struct waiter *w)
     bytes_printf(&w->key, "%s%" PRIx64, w->lease < 0 ? "-" : "", magnitude);
 }
 
-void waiter_enter(struct waiter *w, bool owner, void (*then)(struct waiter *w, struct slice reply))
+const Mvccpb__KeyValue *txn_read_key(const Etcdserverpb__TxnResponse *r, size_t i)
+{
+    if (i >= r->n_responses || r->responses[i]->response_case != ETCDSERVERPB__RESPONSE_OP__RESPONSE_RESPONSE_RANGE) {
+        return NULL;
+    }
+    const Etcdserverpb__RangeResponse *range = r->responses[i]->response_range;
+    return range->n_kvs == 0 ? NULL : range->kvs[0];
+}
+
+static void entered(struct waiter *w, struct slice reply)
+{
+    w->entering = false;
+    Etcdserverpb__TxnResponse *r = etcdserverpb__txn_response__unpack(NULL, reply.len, reply.data);
+    if (r == NULL || r->header == NULL) {
+        etcdserverpb__txn_response__free_unpacked(r, NULL);
+        waiter_fail(w, "the txn answers with no message");
+        return;
+    }
+    const Mvccpb__KeyValue *there = r->succeeded ? NULL : txn_read_key(r, 0);
+    w->rev = r->succeeded ? r->header->revision : there != NULL ? there->create_revision : 0;
+    w->entered = r->succeeded;
+    if (!waiter_is_gone(w)) {
+        waiter_keep_header(w, reply);
+        w->in_line(w, r);
+    }
+    etcdserverpb__txn_response__free_unpacked(r, NULL);
+}
+
+void waiter_enter(struct waiter *w, bool owner, void (*then)(struct waiter *w, const Etcdserverpb__TxnResponse *r))
 {
     struct bytes txn = {0}, put = {0}, get = {0}, first = {0};
     name_key(w);
@@ -415,7 +443,8 @@ void waiter_enter(struct waiter *w, bool owner, void (*then)(struct waiter *w, s
         put_op(&txn, BRANCH_ELSE, OP_RANGE, bytes_slice(&first));
     }
     w->entering = true;
-    waiter_step(w, "/etcdserverpb.KV/Txn", bytes_slice(&txn), then);
+    w->in_line = then;
+    waiter_step(w, "/etcdserverpb.KV/Txn", bytes_slice(&txn), entered);
     bytes_deinit(&txn);
     bytes_deinit(&put);
     bytes_deinit(&get);

@@ -37,6 +37,7 @@ struct waiter {
     struct grpc_local local;
     struct bytes in; /* its answer as it comes */
     void (*then)(struct waiter *w, struct slice reply);    /* of a unary step: it went well */
+    void (*in_line)(struct waiter *w, const Etcdserverpb__TxnResponse *r);
     /* Of a watch: its next response. False: the watch was closed, or the waiter is gone. */
     bool (*event)(struct waiter *w, const Etcdserverpb__WatchResponse *r);
     const char *lost; /* text for a watch that ends; NULL: its own */
@@ -72,8 +73,11 @@ void waiter_watch_close(struct waiter *w);
 void waiter_wait_turn(struct waiter *w); /* until no key of the line is older than `rev`; then `turn` */
 
 /* Stand in line: make `key`, which is prefix and the lease in hexadecimal, with `value`, or read it when it is there already. `then` gets the
- * txn's reply; with `owner` its second response is the oldest key of the line. `entering` is set until it comes. */
-void waiter_enter(struct waiter *w, bool owner, void (*then)(struct waiter *w, struct slice reply));
+ * txn's reply (succeeded: the key is new), once header, rev and entered are those of the key; with `owner` its second response is the oldest key
+ * of the line. */
+void waiter_enter(struct waiter *w, bool owner, void (*then)(struct waiter *w, const Etcdserverpb__TxnResponse *r));
+/* The first key that op `i` has read; NULL: none. */
+const Mvccpb__KeyValue *txn_read_key(const Etcdserverpb__TxnResponse *r, size_t i);
 
 /* Pieces of requests, appended. */
 void put_range_first(struct bytes *range, const struct bytes *prefix);                   /* the oldest key of the line */
