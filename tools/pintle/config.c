@@ -17,6 +17,7 @@
 #include "tools/pintle/config_log.h"
 #include "tools/pintle/flag_table.h"
 #include "tools/pintle/gateway_tcp.h"
+#include "tools/pintle/grpc_proxy.h"
 #include "tools/pintle/help.h"
 #include "tools/pintle/yaml.h"
 
@@ -289,8 +290,7 @@ int config_load(struct config *c, int argc, char **argv, char **environ_list)
         return gateway_main(argc, argv);
     }
     if (argc > 1 && strcmp(argv[1], "grpc-proxy") == 0) {
-        (void)fputs("grpc-proxy is not supported by this version; `pintle gateway start` forwards connections without looking into them\n", stderr);
-        return 1;
+        return grpc_proxy_main(argc, argv);
     }
     flag_set_init(&c->flags, flag_table);
     switch (flag_set_parse(&c->flags, argc, argv, &rest, &ec)) {

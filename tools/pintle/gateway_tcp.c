@@ -5,13 +5,11 @@
  */
 #include "tools/pintle/gateway_tcp.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -19,6 +17,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "tools/pintle/flags.h"
+#include "tools/pintle/sd_notify.h"
 #include "tools/pintle/srv_clients.h"
 
 #define ENDPOINTS_MAX 1024u
@@ -564,25 +563,6 @@ static bool bind_listener(struct gateway *g)
     return why == NULL;
 }
 
-static void notify_systemd(struct gateway *g)
-{
-    const char *path = getenv("NOTIFY_SOCKET");
-    struct sockaddr_un a = {.sun_family = AF_UNIX};
-    if (path == NULL || strlen(path) >= sizeof(a.sun_path)) {
-        return;
-    }
-    memcpy(a.sun_path, path, strlen(path));
-    socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
-    a.sun_path[0] = path[0] == '@' ? '\0' : path[0];
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || sendto(fd, "READY=1", 7, 0, (struct sockaddr *)&a, len) != 7) {
-        log_error(g->log, "failed to notify systemd for readiness", F_STR("error", strerror(errno)));
-    }
-    if (fd >= 0) {
-        (void)close(fd);
-    }
-}
-
 static void log_ready(struct gateway *g)
 {
     const char **texts = xcalloc(g->n_endpoints + 1, sizeof(*texts));
@@ -611,7 +591,7 @@ static void serve(struct gateway *g)
     ASSERT(uv_timer_init(&g->loop, &g->monitor) == 0);
     g->monitor.data = g;
     ASSERT(uv_timer_start(&g->monitor, on_monitor, retry_ms, retry_ms) == 0);
-    notify_systemd(g);
+    sd_notify_ready(g->log);
     log_ready(g);
     (void)uv_run(&g->loop, UV_RUN_DEFAULT); /* the listener never closes */
 }

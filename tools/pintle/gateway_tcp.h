@@ -2,7 +2,7 @@
  *
  * What        Listens, and copies bytes between each client and one of the endpoints, chosen in turn. An endpoint that cannot be reached is
  *             left out until it can be dialled again.
- * Callers     tools/pintle/config.c, for the words `gateway` and `grpc-proxy`.
+ * Callers     tools/pintle/config.c, for the word `gateway`.
  * Thread      main, which runs one libuv loop until a signal ends the process.
  * Source      etcd-server.md 9.1.
  */

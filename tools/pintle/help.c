@@ -15,7 +15,7 @@ void help_usage(void)
                 "  pintle -h | --help\n    Show this help.\n\n"
                 "  pintle --config-file\n    Path of a file with the configuration. All other flags and the environment are then ignored.\n\n"
                 "  pintle gateway\n    Forward TCP connections to servers, without looking into them.\n\n"
-                "  pintle grpc-proxy\n    Not in this version.\n\n",
+                "  pintle grpc-proxy\n    Answer clients with the help of a cluster: reads are cached, watches and keep-alives merged.\n\n",
                 stderr);
 }
 

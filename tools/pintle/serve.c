@@ -1,21 +1,19 @@
 /* serve.c - the way up: services, listeners, member, threads. See server.h. */
 #include "tools/pintle/server.h"
 
-#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "api/http/server.h"
 #include "base/assert.h"
 #include "base/mem.h"
 #include "engine/auth_password.h"
+#include "tools/pintle/sd_notify.h"
 #include "wal/wal.h"
 
 #define OWN_DESCRIPTORS 150u /* log, store, listeners, loops and links */
@@ -28,27 +26,6 @@ _Noreturn void server_die(struct server *s, enum err e, const char *text)
 }
 
 /* --- readiness ------------------------------------------------------------------------------------------------ */
-
-static void notify_systemd(const struct server *s)
-{
-    const char *path = getenv("NOTIFY_SOCKET");
-    struct sockaddr_un a = {.sun_family = AF_UNIX};
-    if (path == NULL || strlen(path) >= sizeof(a.sun_path)) {
-        return;
-    }
-    memcpy(a.sun_path, path, strlen(path));
-    socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
-    if (path[0] == '@') {
-        a.sun_path[0] = '\0';
-    }
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || sendto(fd, "READY=1", 7, 0, (struct sockaddr *)&a, len) != 7) {
-        log_error(s->config.log, "failed to notify systemd for readiness", F_STR("error", strerror(errno)));
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
-}
 
 struct ready_item {
     struct loop_item item;
@@ -92,7 +69,7 @@ static void let_clients_in(struct server *s)
     s->serving = true;
     etcd_server_check_data(s->etcd);
     server_serve_clients(s);
-    notify_systemd(s);
+    sd_notify_ready(s->config.log);
 }
 
 /* Member loop: published, so there was a quorum. */
