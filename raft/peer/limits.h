@@ -28,6 +28,9 @@
 
 #define LINK_STREAM_MESSAGES_MAX                                                                   \
     4096u /* waiting on one stream; etcd's; full: dropped and reported */
+#define LINK_STREAM_BYTES_MAX                                                                      \
+    (64u * 1024u * 1024u) /* ... and so many bytes, of which one message may be more; as above. Ours: \
+                             4,096 appends are gigabytes */
 #define LINK_PIPELINE_MESSAGES_MAX                                                                 \
     64u                        /* waiting for a post; etcd's; full: dropped and reported           \
                                 */

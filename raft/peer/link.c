@@ -20,19 +20,26 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "raft/peer/codec.h"
 
 #define RING_CAP_FIRST 16u
 
 static_assert(LINK_URLS_MAX < 32, "a bit per address fits");
 static_assert(LINK_HEARTBEAT_MS * 3 <= LINK_READ_TIMEOUT_MS, "two heartbeats may get lost");
 
-/* Messages in order; room grows up to `max`. */
+struct waiting {
+    struct raft_message *message; /* owned */
+    size_t bytes;
+};
+
+/* Messages in order; room grows up to `max` of them and LINK_STREAM_BYTES_MAX. */
 struct ring {
-    struct raft_message **at; /* owned, and so are the messages */
+    struct waiting *at; /* owned */
     uint32_t cap;
     uint32_t start;
     uint32_t count;
     uint32_t max;
+    size_t bytes;
 };
 
 struct writer {
@@ -99,12 +106,13 @@ const char *link_path_name(enum link_path path)
 
 static bool ring_push(struct ring *r, struct raft_message *m)
 {
-    if (r->count == r->max) {
+    size_t bytes = peer_message_bytes(m);
+    if (r->count == r->max || (r->count > 0 && r->bytes + bytes > LINK_STREAM_BYTES_MAX)) {
         return false;
     }
     if (r->count == r->cap) {
         uint32_t cap = r->cap == 0 ? RING_CAP_FIRST : r->cap * 2;
-        struct raft_message **at = xcalloc(cap, sizeof(struct raft_message *));
+        struct waiting *at = xcalloc(cap, sizeof(*at));
         for (uint32_t i = 0; i < r->count; i++) {
             at[i] = r->at[(r->start + i) % r->cap];
         }
@@ -113,8 +121,9 @@ static bool ring_push(struct ring *r, struct raft_message *m)
         r->cap = cap;
         r->start = 0;
     }
-    r->at[(r->start + r->count) % r->cap] = m;
+    r->at[(r->start + r->count) % r->cap] = (struct waiting){m, bytes};
     r->count++;
+    r->bytes += bytes;
     return true;
 }
 
@@ -123,10 +132,11 @@ static struct raft_message *ring_pop(struct ring *r)
     if (r->count == 0) {
         return NULL;
     }
-    struct raft_message *m = r->at[r->start];
+    struct waiting w = r->at[r->start];
     r->start = (r->start + 1) % r->cap;
     r->count--;
-    return m;
+    r->bytes -= w.bytes;
+    return w.message;
 }
 
 static void ring_clear(struct ring *r)

@@ -390,6 +390,52 @@ static void test_full(void **state)
     link_destroy(&l);
 }
 
+/* Appends are counted by their bytes, too; one alone may be as large as it likes. */
+static void test_full_of_bytes(void **state)
+{
+    (void)state;
+    static const uint8_t zeros[1u << 20];
+    struct link *l = create(1, false);
+    struct link_actions actions;
+    struct link_info info;
+    struct buf *data = buf_copy(slice_of(zeros, sizeof(zeros)));
+    struct link_event attached = {.kind = LINK_EV_ATTACHED, .stream = A, .conn = link_new_conn(l)};
+    link_step(l, &attached, &actions);
+    const struct {
+        const char *claim;
+        size_t n_entries; /* of a MiB */
+        bool dropped;
+    } rows[] = {
+        {"one that is too large by itself", 65, false},
+        {"a small one behind it", 0, true},
+        {"60 MiB, when that has gone", 60, false},
+        {"less than the rest", 3, false},
+        {"more than the rest", 2, true},
+        {"a small one still fits", 0, false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct link_event ev = {.kind = LINK_EV_SEND, .now_ms = 1000};
+        ev.message = raft_message_create(RAFT_MSG_APP, rows[i].n_entries);
+        for (size_t k = 0; k < rows[i].n_entries; k++) {
+            ev.message->entries[k].data = buf_ref(data);
+        }
+        if (i == 2) {
+            struct raft_message *first = link_take(l, A, attached.conn);
+            assert_int_equal(first->n_entries, 65);
+            raft_message_destroy(&first);
+        }
+        link_step(l, &ev, &actions);
+        bool dropped = actions.n > 0 && actions.at[0].kind == LINK_DROPPED;
+        if (dropped != rows[i].dropped) {
+            fail_msg("%s", rows[i].claim);
+        }
+    }
+    link_info(l, &info);
+    assert_int_equal(info.n_waiting[A], 3);
+    buf_unref(&data);
+    link_destroy(&l);
+}
+
 /* Whoever wakes up when told misses nothing: dials of a peer that is not there, for a minute. */
 static void test_pace(void **state)
 {
@@ -514,6 +560,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_scenarios), cmocka_unit_test(test_full),
+        cmocka_unit_test(test_full_of_bytes),
         cmocka_unit_test(test_pace),      cmocka_unit_test(test_hangs),
         cmocka_unit_test(test_random),
     };
