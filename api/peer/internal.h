@@ -96,6 +96,14 @@ struct peer_transport {
     unsigned n_busy;             /* work on other threads that comes back here */
 };
 
+/* A request to the other member on behalf of its link; the common start of several structs. */
+struct question {
+    struct peer_conn conn;
+    struct net_call call;
+    struct peer_ask ask;
+    struct bytes refusal; /* what the other one said instead of yes */
+};
+
 /* --- transport.c */
 void transport_busy(struct peer_transport *t, int change); /* n_busy goes up or down */
 uint64_t transport_now_ms(const struct peer_transport *t); /* the member's clock */
@@ -120,6 +128,12 @@ void metrics_count(struct counter *c, uint64_t n); /* NULL counts nothing */
 void metrics_spool(struct peer_transport *t, uint64_t from, bool ok, uint64_t ns);
 void metrics_spool_synced(struct peer_transport *t, uint64_t ns); /* any thread */
 void metrics_spool_change(struct peer_transport *t, uint64_t from, double change);
+
+/* --- question.c */
+/* With q->ask and q->conn.close set; of `r` what is more than the ask. */
+void question_start(struct question *q, struct peer *p, const struct link_action *a, const struct net_ops *ops, struct net_request r);
+void question_end(struct question *q); /* the link lets go of it */
+void question_refused(struct bytes *refusal, struct slice piece); /* keep PEER_REFUSAL_BYTES */
 
 /* --- stream_in.c, stream_out.c, post.c, send_snapshot.c: what links order */
 void stream_in_dial(struct peer *p, const struct link_action *a);

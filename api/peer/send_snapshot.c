@@ -220,8 +220,7 @@ static size_t on_pull(struct net_call *c, uint8_t *dst, size_t room)
 static bool on_data(struct net_call *c, struct slice piece)
 {
     struct snapshot_send *s = of_call(c);
-    size_t room = PEER_REFUSAL_BYTES - s->refusal.len;
-    bytes_add(&s->refusal, piece.data, piece.len < room ? piece.len : room);
+    question_refused(&s->refusal, piece);
     return true;
 }
 

@@ -7,9 +7,7 @@
 #include "base/mem.h"
 
 struct stream_in {
-    struct peer_conn conn;
-    struct net_call call;
-    struct peer_ask ask;
+    struct question q;
     struct peer_decoder decoder;
     enum peer_stream stream;
     bool up;       /* the other member agreed, and the decoder is ready */
@@ -17,38 +15,35 @@ struct stream_in {
     bool received; /* bytes that the link has not heard of */
     bool broken;   /* given up by this side: `outcome`, `reason` */
     enum peer_outcome outcome;
-    struct bytes refusal; /* what the other one said instead */
     char reason[PEER_REASON_BYTES];
 };
 
 static struct stream_in *of_call(struct net_call *c)
 {
-    return CONTAINER_OF(c, struct stream_in, call);
+    return CONTAINER_OF(c, struct stream_in, q.call);
 }
 
 static void stream_free(struct stream_in *s)
 {
-    peer_conn_remove(&s->conn);
-    net_cancel(&s->call);
+    question_end(&s->q);
     peer_decoder_deinit(&s->decoder);
-    bytes_deinit(&s->refusal);
     free(s);
 }
 
 static void on_close(struct peer_conn *c)
 {
-    stream_free(CONTAINER_OF(c, struct stream_in, conn));
+    stream_free(CONTAINER_OF(c, struct stream_in, q.conn));
 }
 
 static enum peer_outcome check_answer(struct stream_in *s, unsigned *extras)
 {
     const struct peer_answer answer = {
-        .status = s->call.status,
-        .version = slice_str(s->call.version),
-        .extras = slice_str(s->call.extras),
-        .body = bytes_slice(&s->refusal),
+        .status = s->q.call.status,
+        .version = slice_str(s->q.call.version),
+        .extras = slice_str(s->q.call.extras),
+        .body = bytes_slice(&s->q.refusal),
     };
-    return peer_check_stream_answer(&s->conn.peer->t->identity, &answer, extras);
+    return peer_check_stream_answer(&s->q.conn.peer->t->identity, &answer, extras);
 }
 
 /* --- inside libcurl ------------------------------------------------------------------------------------------- */
@@ -64,14 +59,14 @@ static void on_head(struct net_call *c)
     s->up = s->outcome == PEER_OK;
     s->broken = !s->up;
     if (s->up) {
-        peer_decoder_init(&s->decoder, s->stream, s->conn.peer->t->identity.member, s->conn.peer->id, extras > 0);
+        peer_decoder_init(&s->decoder, s->stream, s->q.conn.peer->t->identity.member, s->q.conn.peer->id, extras > 0);
     }
 }
 
 static void take_message(struct stream_in *s, struct raft_message *m)
 {
-    struct peer_verdict verdict = {.endpoint = PEER_ENDPOINT_STREAM, .from = s->conn.peer->id};
-    transport_deliver(s->conn.peer->t, m, &verdict);
+    struct peer_verdict verdict = {.endpoint = PEER_ENDPOINT_STREAM, .from = s->q.conn.peer->id};
+    transport_deliver(s->q.conn.peer->t, m, &verdict);
 }
 
 static bool decode(struct stream_in *s, struct slice in)
@@ -83,7 +78,7 @@ static bool decode(struct stream_in *s, struct slice in)
         enum err e = peer_decode(&s->decoder, &in, &frame, &m, &ec);
         if (e != OK) {
             (void)snprintf(s->reason, sizeof(s->reason), "%s", ec.text[0] != '\0' ? ec.text : err_text(e));
-            metrics_count(s->conn.peer->metrics.received_failures, 1);
+            metrics_count(s->q.conn.peer->metrics.received_failures, 1);
             return false;
         }
         if (frame == PEER_FRAME_MESSAGE) {
@@ -100,12 +95,11 @@ static bool on_data(struct net_call *c, struct slice piece)
         return false;
     }
     if (!s->up) {
-        size_t room = PEER_REFUSAL_BYTES - s->refusal.len;
-        bytes_add(&s->refusal, piece.data, piece.len < room ? piece.len : room);
-        return s->refusal.len < PEER_REFUSAL_BYTES;
+        question_refused(&s->q.refusal, piece);
+        return s->q.refusal.len < PEER_REFUSAL_BYTES;
     }
     s->received = true;
-    metrics_count(s->conn.peer->metrics.received_bytes, piece.len);
+    metrics_count(s->q.conn.peer->metrics.received_bytes, piece.len);
     s->broken = !decode(s, piece);
     return !s->broken;
 }
@@ -115,18 +109,18 @@ static bool on_data(struct net_call *c, struct slice piece)
 static void tell_up(struct stream_in *s)
 {
     s->told = true;
-    struct link_event ev = {.kind = LINK_EV_DIALED, .conn = s->conn.id, .outcome = PEER_OK};
-    peer_step(s->conn.peer, &ev);
+    struct link_event ev = {.kind = LINK_EV_DIALED, .conn = s->q.conn.id, .outcome = PEER_OK};
+    peer_step(s->q.conn.peer, &ev);
 }
 
 static void end(struct stream_in *s, enum peer_outcome outcome, bool clean, const char *reason)
 {
-    struct peer *p = s->conn.peer;
+    struct peer *p = s->q.conn.peer;
     char text[PEER_REASON_BYTES];
     (void)snprintf(text, sizeof(text), "%s", reason);
     struct link_event ev = {
         .kind = s->told ? LINK_EV_LOST : LINK_EV_DIALED,
-        .conn = s->conn.id,
+        .conn = s->q.conn.id,
         .outcome = outcome,
         .clean = clean,
         .reason = text[0] != '\0' ? text : NULL,
@@ -138,8 +132,8 @@ static void end(struct stream_in *s, enum peer_outcome outcome, bool clean, cons
 static void on_settled(struct net_call *c)
 {
     struct stream_in *s = of_call(c);
-    struct peer *p = s->conn.peer;
-    uint64_t id = s->conn.id;
+    struct peer *p = s->q.conn.peer;
+    uint64_t id = s->q.conn.id;
     if (s->up && !s->told) {
         tell_up(s);
     }
@@ -166,7 +160,7 @@ static void on_ended(struct net_call *c, enum peer_outcome outcome, const char *
     unsigned extras = 0;
     if (s->told) {
         end(s, PEER_FAILED, outcome == PEER_OK && peer_decoder_at_boundary(&s->decoder), outcome == PEER_OK ? "EOF" : reason);
-    } else if (outcome == PEER_OK || s->refusal.len >= PEER_REFUSAL_BYTES) {
+    } else if (outcome == PEER_OK || s->q.refusal.len >= PEER_REFUSAL_BYTES) {
         end(s, check_answer(s, &extras), false, "");
     } else {
         end(s, outcome, false, reason);
@@ -177,18 +171,8 @@ void stream_in_dial(struct peer *p, const struct link_action *a)
 {
     static const struct net_ops ops = {.head = on_head, .data = on_data, .settled = on_settled, .ended = on_ended};
     struct stream_in *s = xcalloc(1, sizeof(*s));
-    s->conn.id = a->conn;
-    s->conn.close = on_close;
+    s->q.conn.close = on_close;
     s->stream = (enum peer_stream)a->path;
-    peer_conn_add(p, &s->conn);
-    peer_ask_stream(&p->t->identity, s->stream, p->id, &s->ask);
-    const struct net_request r = {
-        .method = s->ask.method,
-        .url = p->urls[a->url],
-        .path = s->ask.path,
-        .headers = s->ask.headers,
-        .n_headers = s->ask.n_headers,
-        .own_connection = true,
-    };
-    net_start(p->t->net, &s->call, &ops, &r);
+    peer_ask_stream(&p->t->identity, s->stream, p->id, &s->q.ask);
+    question_start(&s->q, p, a, &ops, (struct net_request){.own_connection = true});
 }
