@@ -31,6 +31,7 @@ struct options {
     int64_t revision;
     uint64_t first; /* number of the first key */
     int pid;
+    uint32_t connections;
     bool serializable;
     bool physical;
     bool spread; /* begin each range at another key */
@@ -72,6 +73,8 @@ int bench_wait(const struct options *o);  /* until a linearizable read answers *
 int bench_frame(const struct options *o); /* a framed request body for another load tool */
 int bench_call(const struct options *o);  /* send such a body once and show the status */
 int bench_memory(const struct options *o);
+int bench_probe(const struct options *o); /* puts and gets in turn for some time */
+int bench_crowd(const struct options *o); /* clients that a server would rather not have, until standard input ends */
 int bench_failover(const struct options *o); /* kill a leader, wait for the next one's first put */
 
 #endif

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "base/assert.h"
-#include "bench/bench.h"
+#include "bench/crowd.h"
 
 static const char usage_text[] =
     "usage: pintle-bench COMMAND [options]\n"
@@ -22,6 +22,9 @@ static const char usage_text[] =
     "  frame    write a request body for h2load  --path put|range --file --limit --serializable\n"
     "  call     send such a body once            --path /service/Method --file\n"
     "  memory   what /proc says of               --pid\n"
+    "  probe    a put, a get, a put ...          --seconds\n"
+    "  crowd    clients that no server wants, until standard input ends   --path SCENE\n"
+    "                                            --connections --seconds (at most)\n"
     "  failover kill the leader --pid, put through --endpoint HOST:PORT,... --seconds until one "
     "is\n"
     "           acknowledged\n"
@@ -36,7 +39,7 @@ static const struct command commands[] = {
     {"put", bench_put},           {"paced", bench_paced}, {"load", bench_load},
     {"compact", bench_compact},   {"range", bench_range}, {"wait", bench_wait},
     {"frame", bench_frame},       {"call", bench_call},   {"memory", bench_memory},
-    {"failover", bench_failover},
+    {"failover", bench_failover}, {"probe", bench_probe}, {"crowd", bench_crowd},
 };
 
 enum option_id {
@@ -53,6 +56,7 @@ enum option_id {
     REVISION,
     FIRST,
     PID,
+    CONNECTIONS,
     SERIALIZABLE,
     PHYSICAL,
     SPREAD,
@@ -74,6 +78,7 @@ static const struct option longs[] = {
     {"revision", required_argument, NULL, REVISION},
     {"first", required_argument, NULL, FIRST},
     {"pid", required_argument, NULL, PID},
+    {"connections", required_argument, NULL, CONNECTIONS},
     {"serializable", no_argument, NULL, SERIALIZABLE},
     {"physical", no_argument, NULL, PHYSICAL},
     {"spread", no_argument, NULL, SPREAD},
@@ -134,6 +139,8 @@ static bool set_number(struct options *o, int id, const char *text)
         o->first = number(text, 0, 1u << 31);
     } else if (id == PID) {
         o->pid = (int)number(text, 1, INT32_MAX);
+    } else if (id == CONNECTIONS) {
+        o->connections = (uint32_t)number(text, 1, CROWD_MAX);
     } else {
         return false;
     }
@@ -151,6 +158,7 @@ static bool parse(int argc, char **argv, struct options *o)
                           .batch = 1,
                           .rate = 1000,
                           .seconds = 60,
+                          .connections = 100,
                           .limit = 1,
                           .path = "",
                           .file = ""};
