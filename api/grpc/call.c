@@ -63,7 +63,7 @@ static void free_call(struct grpc_call *c)
 static void recycle(struct grpc_call *c)
 {
     struct call_home *h = c->home;
-    ASSERT(c->closed && c->source == NULL && !c->drain_listed);
+    ASSERT(c->closed && c->source == NULL && !c->drain_listed && c->slow_prev == NULL);
     if (h->detached || h->n_pool >= CALL_POOL_MAX) {
         free_call(c);
         return;
@@ -157,6 +157,7 @@ static void tell_local(struct grpc_call *c)
 
 static void drop_queue(struct grpc_call *c)
 {
+    call_slow_end(c);
     release_source(c);
     keep_small(&c->out);
     bytes_deinit(&c->after);
@@ -396,6 +397,7 @@ static void on_deadline(struct loop *l, struct loop_timer *t)
 
 static void respond(struct grpc_call *c)
 {
+    call_slow_begin(c);
     if (c->in_process) {
         tell_local(c);
     } else if (c->stream.responded) {
@@ -576,6 +578,11 @@ int64_t call_pull(struct grpc_call *c, uint8_t *dst, size_t room, bool *last)
     }
     account(c);
     check_drain(c);
+    if (queue_is_empty(c)) {
+        call_slow_end(c);
+    } else {
+        call_slow_moved(c, n);
+    }
     if (c->finished && queue_is_empty(c)) {
         *last = true;
         if (!c->in_process) {

@@ -1,7 +1,7 @@
 /* call.h - what the parts of api/grpc share about a call.
  *
  * What        head.c reads request headers, message.c cuts the body into messages, call.c holds the
- *             answer's queue and the life of a call, server.c ties them to api/http, local.c makes
+ *             answer's queue and the life of a call, stall.c watches slow clients, server.c ties them to api/http, local.c makes
  *             calls that come from inside the process.
  * Callers     api/grpc and its tests only.
  * Thread      the call's loop.
@@ -19,6 +19,8 @@
     (256u * 1024u * 1024u)    /* one call's unsent bytes: ended with ResourceExhausted */
 #define CALL_POOL_MAX 4096u   /* idle call objects of one loop; more are freed */
 #define CALL_KEEP_BYTES 4096u /* a larger buffer is not kept with a pooled call */
+#define CALL_STALL_MS 120000u /* for a request to come whole, and for CALL_STEP_BYTES of an answer to be taken; over: reset. Not of bidirectional streams */
+#define CALL_STEP_BYTES 65536u
 #define STATUS_TEXT_MAX 8192u /* bytes of a status message as it came; the rest is cut */
 #define FRAME_HEAD_BYTES 5u   /* flag and big-endian length before each message */
 #define GRPC_CODE_N 17u
@@ -77,6 +79,10 @@ struct grpc_call {
     size_t drain_below;
     struct grpc_call *drain_next;
     bool drain_listed;
+    /* In its home's line of those that wait for their clients; slow_prev NULL: it does not. */
+    struct grpc_call *slow_next, **slow_prev;
+    uint64_t slow_since_ms;
+    size_t slow_bytes;
     /* For telling how long it took. */
     uint64_t began_ms;
     uint64_t began_ns; /* of the real clock, when somebody wants to hear of slow calls; else 0 */
@@ -101,6 +107,8 @@ struct call_home {
     struct grpc_call *drains; /* calls whose drain callback may be due */
     struct grpc_local *locals; /* all that are open */
     struct grpc_local *ready;  /* those with news for their makers */
+    struct grpc_call *slow, **slow_last; /* calls that wait for their clients, the longest first */
+    struct loop_timer slow_timer;
     bool detached;
     uint64_t received_bytes; /* of messages, since the last turn end */
     uint64_t sent_bytes;
@@ -142,6 +150,13 @@ void call_message(struct grpc_call *c, struct slice message); /* a whole one */
 MUST_CHECK bool call_length_is_allowed(struct grpc_call *c, size_t len); /* else it has ended */
 void call_data(struct grpc_call *c, struct slice piece);
 void call_half_closed(struct grpc_call *c);
+
+/* stall.c */
+void call_slow_attach(struct call_home *h);
+void call_slow_detach(struct call_home *h);
+void call_slow_begin(struct grpc_call *c); /* it waits for its client */
+void call_slow_moved(struct grpc_call *c, size_t bytes); /* which has taken so many */
+void call_slow_end(struct grpc_call *c);
 
 /* local.c */
 void local_news(struct grpc_local *l); /* something to take: tell its maker at the end of the turn */

@@ -232,5 +232,7 @@ void call_request(struct grpc_call *c)
     }
     if (c->stream.remote_closed) {
         call_half_closed(c);
+    } else if (c->method->kind == GRPC_UNARY || c->method->kind == GRPC_SERVER_STREAM) {
+        call_slow_begin(c); /* until its message is here */
     }
 }

@@ -55,6 +55,7 @@ void call_message(struct grpc_call *c, struct slice message)
         return; /* grpc-go never looks at what follows the message of a unary call */
     }
     c->n_messages++;
+    call_slow_end(c);
     if (c->method->kind == GRPC_UNARY && !call_admit(c)) {
         return;
     }

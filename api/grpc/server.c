@@ -146,6 +146,7 @@ static void *on_attach(void *arg, struct loop *l)
     struct call_home *h = xcalloc(1, sizeof(*h));
     h->loop = l;
     h->server = s;
+    call_slow_attach(h);
     (void)pthread_mutex_lock(&s->lock);
     h->next = s->homes;
     s->homes = h;
@@ -176,6 +177,7 @@ static void on_detach(void *loop_state)
     (void)on_turn_end(h);
     h->detached = true;
     local_detach(h);
+    call_slow_detach(h);
     call_pool_free(h);
 }
 

@@ -47,6 +47,80 @@ void conn_reading(struct conn *c, bool on)
     }
 }
 
+void conn_pause(struct conn *c)
+{
+    if (!c->paused) {
+        c->paused = true;
+        c->next_paused = c->hub->paused;
+        c->hub->paused = c;
+    }
+}
+
+static void leave_line(struct conn *c)
+{
+    struct hub *h = c->hub;
+    c->waits = false;
+    *c->prev_waiting = c->next_paused;
+    if (c->next_paused != NULL) {
+        c->next_paused->prev_waiting = c->prev_waiting;
+    } else {
+        h->waiting_last = c->prev_waiting;
+    }
+}
+
+bool conn_may_shake(struct conn *c)
+{
+    struct hub *h = c->hub;
+    if (c->called) {
+        c->called = false; /* counted when it was called */
+        return true;
+    }
+    if (h->n_shakes < SHAKES_PER_TURN && h->waiting == NULL) {
+        h->n_shakes++;
+        return true;
+    }
+    ASSERT(!c->waits && !c->paused);
+    c->waits = true;
+    c->next_paused = NULL;
+    c->prev_waiting = h->waiting_last;
+    *h->waiting_last = c;
+    h->waiting_last = &c->next_paused;
+    return false;
+}
+
+static void read_again(struct conn *c)
+{
+    if (!c->read_off && c->state != CONN_DEAD) {
+        c->io->read_on(c, true);
+    }
+}
+
+/* At the end of a turn: the next poll reads from them again, behind whoever else has sent. */
+static void unpause(struct hub *h)
+{
+    while (h->paused != NULL) {
+        struct conn *c = h->paused;
+        h->paused = c->next_paused;
+        c->paused = false;
+        read_again(c);
+    }
+    for (h->n_shakes = 0; h->waiting != NULL && h->n_shakes < SHAKES_PER_TURN; h->n_shakes++) {
+        struct conn *c = h->waiting;
+        leave_line(c);
+        c->called = true;
+        read_again(c);
+    }
+    if (h->waiting != NULL) {
+        loop_again(h->loop); /* those that were called may be gone */
+    }
+}
+
+void conn_hold(struct conn *c, size_t before, size_t now)
+{
+    c->held += now - before;
+    c->hub->held += now - before;
+}
+
 void conn_timer_in(struct conn *c, uint64_t ms)
 {
     if (ms == 0) {
@@ -95,9 +169,14 @@ static void stop_protocol(struct conn *c)
 static void tear_down(struct conn *c)
 {
     struct hub *h = c->hub;
-    ASSERT(!c->dirty);
+    ASSERT(!c->dirty && !c->paused);
     c->dirty = true; /* what the ends of its streams queue must not link it again */
     stop_protocol(c);
+    if (c->waits) {
+        leave_line(c);
+    }
+    conn_hold(c, c->write_held, 0);
+    ASSERT(c->held == 0);
     loop_timer_clear(h->loop, &c->timer);
     *c->prev = c->next;
     if (c->next != NULL) {
@@ -195,6 +274,8 @@ void conn_eof(struct conn *c)
 void conn_written(struct conn *c, bool ok)
 {
     c->writing = false;
+    conn_hold(c, c->write_held, 0);
+    c->write_held = 0;
     bytes_deinit(&c->rest);
     if (!ok) {
         conn_kill(c);
@@ -253,6 +334,8 @@ static bool flush_conn(struct conn *c)
             size_t taken = n == CONN_HELD ? out->len : (size_t)n;
             bytes_add(&c->rest, out->data + taken, out->len - taken);
             c->writing = true;
+            c->write_held = out->len;
+            conn_hold(c, 0, c->write_held);
             c->write_since_ms = loop_now_ms(c->hub->loop);
             if (c->timer.heap_pos == 0 || c->timer.at_ms > c->write_since_ms + CONN_STALL_MS) {
                 conn_timer_in(c, CONN_STALL_MS);
@@ -288,9 +371,43 @@ static void flush_dirty(struct hub *h, struct conn **later)
     }
 }
 
+/* Over the bound whoever holds most goes, until what is left fits. */
+static void shed(struct hub *h)
+{
+    if (h->held <= h->held_max) {
+        return;
+    }
+    size_t left = 0;
+    for (struct conn *c = h->conns; c != NULL; c = c->next) {
+        left += c->state == CONN_DEAD ? 0 : c->held;
+    }
+    while (left > h->held_max) {
+        struct conn *most = NULL;
+        for (struct conn *c = h->conns; c != NULL; c = c->next) {
+            if (c->state != CONN_DEAD && (most == NULL || c->held > most->held)) {
+                most = c;
+            }
+        }
+        ASSERT(most != NULL && most->held > 0);
+        left -= most->held;
+        conn_kill(most);
+    }
+}
+
+static void choose_share(struct hub *h)
+{
+    uint64_t took_ms = loop_turn_ms(h->loop);
+    if (took_ms >= TURN_LONG_MS) {
+        h->share = h->share / 2 < CONN_READ_LEAST_BYTES ? CONN_READ_LEAST_BYTES : h->share / 2;
+    } else if (took_ms < TURN_LONG_MS / 2) {
+        h->share = h->share * 2 > CONN_READ_BYTES ? CONN_READ_BYTES : h->share * 2;
+    }
+}
+
 void hub_flush(struct hub *h)
 {
     struct conn *later = NULL;
+    unpause(h);
     for (unsigned round = 0; round < FLUSH_ROUNDS_MAX; round++) {
         flush_dirty(h, &later);
         bool queued = h->cfg->h2 != NULL && h->cfg->h2->turn_end(h->app);
@@ -304,6 +421,8 @@ void hub_flush(struct hub *h)
         c->dirty = false;
         conn_mark_dirty(c);
     }
+    shed(h);
+    choose_share(h);
     if (h->dirty != NULL) {
         loop_again(h->loop);
     }
@@ -314,8 +433,9 @@ void hub_flush(struct hub *h)
 
 void hub_init(struct hub *h, struct loop *l, const struct http_config *cfg)
 {
-    *h = (struct hub){.loop = l, .cfg = cfg};
+    *h = (struct hub){.loop = l, .cfg = cfg, .held_max = HELD_BYTES, .share = CONN_READ_BYTES};
     h->dirty_last = &h->dirty;
+    h->waiting_last = &h->waiting;
     h->in = xalloc(CONN_READ_BYTES);
     slab_init(&h->slab);
     h2_options_create(h);
@@ -353,6 +473,7 @@ void hub_cut(struct hub *h)
 void hub_deinit(struct hub *h)
 {
     hub_cut(h);
+    unpause(h);
     while (h->conns != NULL) {
         struct conn *later = NULL;
         flush_dirty(h, &later);

@@ -57,6 +57,13 @@ struct conn {
     uint8_t sniffed[24];
     struct bytes rest;       /* owned; what one write(2) did not take */
     uint64_t write_since_ms; /* since when `writing` */
+    size_t write_held;       /* bytes that are `writing` */
+    size_t held;             /* conn_hold */
+    bool paused;             /* has had its share of this turn; reads again in the next */
+    bool waits;              /* in the hub's line for a step of a handshake */
+    bool called;             /* it was first in that line: its next step is free */
+    struct conn *next_paused; /* or in the line */
+    struct conn **prev_waiting;
     struct h1 *h1;           /* owned; H1 */
     struct h2 *h2;           /* owned; H2 */
     struct loop_timer timer; /* when it fires: conn_timer decides by state */
@@ -73,11 +80,18 @@ struct hub {
     struct conn *conns;
     struct conn *dirty;
     struct conn **dirty_last;
+    struct conn *paused;
     size_t n_conns;
+    size_t held;     /* of all connections */
+    size_t held_max; /* HELD_BYTES, this loop's share */
+    uint32_t share;   /* bytes that a connection may bring in a turn; at most CONN_READ_BYTES */
     uint8_t *in;      /* CONN_READ_BYTES, shared: what is read is consumed at once */
     struct bytes out; /* scratch of one connection's flush */
     struct bytes sealed; /* TLS: scratch of what goes out for one connection */
     uint8_t *plain;      /* TLS_RECORD_BYTES, once there is TLS: scratch of what came in */
+    unsigned n_shakes;   /* steps of TLS handshakes in this turn, or called for the next; SHAKES_PER_TURN */
+    struct conn *waiting; /* the line of those that wait for such a step */
+    struct conn **waiting_last;
     unsigned n_asks;     /* questions to name servers that are under way */
     struct slab slab; /* of the sessions */
     bool draining;    /* shutdown has begun */
@@ -103,6 +117,12 @@ void conn_kill(struct conn *c);
 void conn_finish(struct conn *c); /* write what is gathered, then linger and close */
 void conn_reading(struct conn *c, bool on);
 void conn_timer_in(struct conn *c, uint64_t ms); /* 0: none */
+/* No more input in this turn. For the io; read_on is called when the turn ends. */
+void conn_pause(struct conn *c);
+/* May it do a step of a handshake in this turn? false: it stands in line then, and read_on is called when it is its turn. */
+bool conn_may_shake(struct conn *c);
+/* What the connection makes the loop hold was `before` bytes in some place, and is `now`. */
+void conn_hold(struct conn *c, size_t before, size_t now);
 
 /* h2.c */
 void h2_options_create(struct hub *h);

@@ -65,8 +65,18 @@ struct h1 {
     struct bytes held; /* input behind the current request */
     struct bytes out;
     size_t out_at;
+    size_t accounted;  /* with conn_hold */
+    size_t body_step;  /* of the body; at it the deadline moves on */
     struct http_exchange *exchange; /* shared with the handler until answered */
 };
+
+/* What the loop holds for this connection may have changed. */
+static void account(struct h1 *h)
+{
+    size_t now = h->head.len + h->body.len + h->held.len + (h->out.len - h->out_at);
+    conn_hold(h->conn, h->accounted, now);
+    h->accounted = now;
+}
 
 /* --- answers
  * ---------------------------------------------------------------------------------------- */
@@ -147,6 +157,7 @@ static void end_exchange(struct http_exchange *x)
     struct h1 *h = x->h1;
     if (h != NULL) {
         h->exchange = NULL;
+        account(h);
         conn_mark_dirty(h->conn);
         if (!h->complete || h->state == H1_UPGRADED) {
             h->state = H1_DONE;
@@ -219,6 +230,7 @@ void http_stream_send(struct http_exchange *x, struct slice piece)
     if (x->chunked) {
         bytes_add_str(&h->out, "\r\n");
     }
+    account(h);
     conn_mark_dirty(h->conn);
 }
 
@@ -487,6 +499,7 @@ static int on_head_complete(http_parser *p)
         return stop_with(h, 413);
     }
     h->state = H1_BODY;
+    h->body_step = CONN_BODY_STEP_BYTES;
     h->no_body = p->method == HTTP_HEAD;
     h->keep_alive = http_should_keep_alive(p) != 0 && !h->conn->hub->draining;
     conn_timer_in(h->conn, CONN_STALL_MS);
@@ -607,9 +620,21 @@ static void upgraded_input(struct h1 *h, struct slice in)
     h->exchange->body_piece(h->exchange->body_arg, in);
 }
 
-void h1_input(struct conn *c, struct slice in)
+/* A streamed body moves its deadline with each byte (its handler looks at the pace), one that is
+ * gathered with each step. */
+static bool body_moved(struct h1 *h)
 {
-    struct h1 *h = c->h1;
+    if (h->streamed) {
+        return !h->conn->read_off;
+    }
+    bool moved = h->body.len >= h->body_step;
+    h->body_step += moved ? CONN_BODY_STEP_BYTES : 0;
+    return moved;
+}
+
+static void take_input(struct h1 *h, struct slice in)
+{
+    struct conn *c = h->conn;
     if (h->state == H1_DONE) {
         return;
     }
@@ -623,7 +648,7 @@ void h1_input(struct conn *c, struct slice in)
     }
     size_t n = parse(h, in);
     if (h->state == H1_DONE || !h->complete) {
-        if (h->state == H1_BODY && !c->read_off) {
+        if (h->state == H1_BODY && body_moved(h)) {
             conn_timer_in(c, CONN_STALL_MS);
         }
         return;
@@ -642,6 +667,12 @@ void h1_input(struct conn *c, struct slice in)
         upgraded_input(h, bytes_slice(&held));
         bytes_deinit(&held);
     }
+}
+
+void h1_input(struct conn *c, struct slice in)
+{
+    take_input(c->h1, in);
+    account(c->h1);
 }
 
 bool h1_eof(struct conn *c)
@@ -692,6 +723,7 @@ bool h1_gather(struct conn *c, struct bytes *out)
         h->out_at += n;
     }
     if (h->out_at < h->out.len) {
+        account(h);
         return true;
     }
     h->out_at = 0;
@@ -699,6 +731,7 @@ bool h1_gather(struct conn *c, struct bytes *out)
     if (h->state == H1_WAIT && h->exchange == NULL) {
         answered(h);
     }
+    account(h);
     return false;
 }
 
@@ -725,6 +758,7 @@ void h1_stop(struct conn *c)
             x->gone(x->gone_arg);
         }
     }
+    conn_hold(c, h->accounted, 0);
     bytes_deinit(&h->head);
     bytes_deinit(&h->body);
     bytes_deinit(&h->held);

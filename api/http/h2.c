@@ -4,6 +4,11 @@
  * nghttp2_session_mem_send into one buffer per turn. Streams use RFC 9218 priorities, whose queue
  * is cheaper than RFC 7540's tree and lets bulk replies give way to small ones.
  *
+ * A peer that makes work without asking for anything is bounded here and not by nghttp2, whose own
+ * limits know neither a rate for all frames (CVE-2019-9512 and its kin) nor streams that it had to
+ * reset itself because of what the peer sent; its bound of resets (CVE-2023-44487) is far above
+ * ours, that of CONTINUATIONs (CVE-2024-28182) is set to ours.
+ *
  * Ping policy, graceful shutdown and their numbers are grpc-go's
  * (internal/transport/http2_server.go).
  */
@@ -12,6 +17,13 @@
 #include "api/http/conn.h"
 #include "base/assert.h"
 #include "base/mem.h"
+
+#define FRAME_HEAD_BYTES 9u /* RFC 9113 4.1 */
+
+struct allowance {
+    uint32_t left;
+    uint64_t at_ms; /* of the last refill */
+};
 
 enum goaway { GOAWAY_NONE, GOAWAY_NOTICE, GOAWAY_FINAL };
 
@@ -26,7 +38,13 @@ struct h2 {
     bool ping_out;      /* a keepalive ping waits for its answer */
     bool ping_seen;     /* last_ping_ms is set */
     enum goaway goaway;
+    bool calmed; /* the connection ends: it was a flood */
     unsigned strikes;
+    uint32_t head_bytes; /* of the header list that comes in */
+    struct allowance resets, chatter;
+    uint8_t frame_head[FRAME_HEAD_BYTES]; /* of the frame that comes in */
+    uint8_t n_frame_head;
+    uint32_t frame_left; /* of its payload; at first the preface */
     uint64_t since_ms; /* start of the connection, or of the current header block */
     uint64_t last_read_ms;
     uint64_t last_ping_ms;
@@ -113,6 +131,10 @@ void h2_timer(struct conn *c)
     struct h2 *h = c->h2;
     const struct http_config *cfg = c->hub->cfg;
     uint64_t now = loop_now_ms(c->hub->loop);
+    if (h->calmed) {
+        conn_kill(c); /* it does not even take its last frame */
+        return;
+    }
     if ((!h->settings_seen || h->head_id != 0) && now >= h->since_ms + CONN_SETUP_MS) {
         conn_kill(c);
         return;
@@ -134,6 +156,107 @@ void h2_timer(struct conn *c)
     rearm(c);
 }
 
+/* --- floods
+ * ----------------------------------------------------------------------------------------- */
+
+static bool spend(struct allowance *a, uint32_t n, uint32_t burst, uint32_t per_s, uint64_t now)
+{
+    uint64_t gained = (now - a->at_ms) * per_s / 1000u;
+    if (gained > 0) {
+        a->left = gained > burst - a->left ? burst : a->left + (uint32_t)gained;
+        a->at_ms = now;
+    }
+    bool enough = n <= a->left;
+    a->left = enough ? a->left - n : 0;
+    return enough;
+}
+
+static void earn(struct allowance *a, uint32_t n, uint32_t burst)
+{
+    a->left = n > burst - a->left ? burst : a->left + n;
+}
+
+/* GOAWAY with these words, and the end: what still comes is not looked at. */
+static void calm_down(struct conn *c, const char *why)
+{
+    struct h2 *h = c->h2;
+    if (h->calmed || h->goaway == GOAWAY_FINAL) {
+        return;
+    }
+    h->calmed = true;
+    h->goaway = GOAWAY_FINAL;
+    (void)nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE,
+                                nghttp2_session_get_last_proc_stream_id(h->session),
+                                NGHTTP2_ENHANCE_YOUR_CALM, (const uint8_t *)why, strlen(why));
+    conn_finish(c);
+}
+
+static void stream_unanswered(struct conn *c)
+{
+    if (!spend(&c->h2->resets, 1, H2_RESETS_BURST, H2_RESETS_PER_S, loop_now_ms(c->hub->loop))) {
+        calm_down(c, "too_many_resets");
+    }
+}
+
+/* Frames that carry no part of a request. A client sends at most two WINDOW_UPDATEs for each frame of
+ * ours, and a PING to see how fast it was. */
+static bool is_chatter(const uint8_t head[FRAME_HEAD_BYTES])
+{
+    switch (head[3]) {
+    case NGHTTP2_HEADERS:
+    case NGHTTP2_CONTINUATION: /* H2_CONTINUATIONS_MAX */
+        return false;
+    case NGHTTP2_DATA:
+        return (head[0] | head[1] | head[2]) == 0 && (head[4] & NGHTTP2_FLAG_END_STREAM) == 0;
+    default:
+        return true;
+    }
+}
+
+/* Looks at the heads of the frames, since nghttp2 does not report those that it ignores. false: it
+ * has been too much. */
+static bool count_frames(struct conn *c, struct slice in)
+{
+    struct h2 *h = c->h2;
+    while (in.len > 0) {
+        size_t skip = h->frame_left < in.len ? h->frame_left : in.len;
+        h->frame_left -= (uint32_t)skip;
+        in = slice_of(in.data + skip, in.len - skip);
+        while (in.len > 0 && h->n_frame_head < FRAME_HEAD_BYTES) {
+            h->frame_head[h->n_frame_head++] = in.data[0];
+            in = slice_of(in.data + 1, in.len - 1);
+        }
+        if (h->n_frame_head < FRAME_HEAD_BYTES) {
+            return true;
+        }
+        const uint8_t *head = h->frame_head;
+        h->n_frame_head = 0;
+        h->frame_left = (uint32_t)head[0] << 16 | (uint32_t)head[1] << 8 | head[2];
+        /* New settings are worked into every stream. */
+        size_t n = head[3] == NGHTTP2_SETTINGS ? 1 + h->n_streams / H2_SETTINGS_STREAMS : 1;
+        if (is_chatter(head) && !spend(&h->chatter, (uint32_t)n, H2_CHATTER_BURST, H2_CHATTER_PER_S, h->last_read_ms)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void unlink_stream(struct h2 *h, struct h2_stream *s)
+{
+    if (h->recent == s) {
+        h->recent = NULL;
+    }
+    if (s->next != NULL) {
+        s->next->prev = s->prev;
+    }
+    *s->prev = s->next;
+    h->n_streams--;
+    h->partial_bytes -= s->partial_bytes;
+    h->queued_bytes -= s->queued_bytes;
+    conn_hold(s->conn, H2_STREAM_BYTES + s->partial_bytes + s->queued_bytes, 0);
+    s->conn = NULL;
+}
+
 /* --- what nghttp2 reports
  * --------------------------------------------------------------------------- */
 
@@ -149,10 +272,12 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
 {
     struct conn *c = arg;
     struct h2 *h = c->h2;
+    h->head_bytes = 0;
     if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
         return 0;
     }
     h->head_id = frame->hd.stream_id;
+    earn(&h->chatter, 1, H2_CHATTER_BURST); /* it may be reset: see stream_unanswered */
     if (h->queued_bytes > H2_QUEUED_BYTES_MAX || h->goaway == GOAWAY_FINAL) {
         (void)nghttp2_submit_rst_stream(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id,
                                         NGHTTP2_REFUSED_STREAM);
@@ -161,9 +286,9 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     struct h2_stream *s = c->hub->cfg->h2->open(c->hub->app);
     s->conn = c;
     s->id = frame->hd.stream_id;
-    s->head_bytes = 0;
     s->remote_closed = false;
     s->responded = false;
+    s->sent = false;
     s->deferred = false;
     s->reset = false;
     s->partial_bytes = 0;
@@ -175,6 +300,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     }
     h->streams = s;
     h->n_streams++;
+    conn_hold(c, 0, H2_STREAM_BYTES);
     h->recent = s;
     (void)nghttp2_session_set_stream_user_data(session, s->id, s);
     return 0;
@@ -186,15 +312,19 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 {
     (void)flags;
     struct conn *c = arg;
+    struct h2 *h = c->h2;
+    h->head_bytes += (uint32_t)(name_len + value_len + 32);
+    if (h->head_bytes > 2 * H2_HEADER_LIST_BYTES_MAX) {
+        return NGHTTP2_ERR_CALLBACK_FAILURE;
+    }
     if (frame->hd.type != NGHTTP2_HEADERS || frame->headers.cat != NGHTTP2_HCAT_REQUEST) {
         return 0; /* trailers of a request mean nothing in gRPC */
     }
-    struct h2_stream *s = find(session, c->h2, frame->hd.stream_id);
+    struct h2_stream *s = find(session, h, frame->hd.stream_id);
     if (s == NULL || s->reset) {
         return 0;
     }
-    s->head_bytes += (uint32_t)(name_len + value_len + 32);
-    if (s->head_bytes > H2_HEADER_LIST_BYTES_MAX) {
+    if (h->head_bytes > H2_HEADER_LIST_BYTES_MAX) {
         h2_reset(s, NGHTTP2_FRAME_SIZE_ERROR);
         return 0;
     }
@@ -221,13 +351,8 @@ static void ping_received(struct conn *c, const nghttp2_ping *ping)
     }
     h->ping_seen = true;
     h->last_ping_ms = now;
-    if (h->strikes > H2_PING_STRIKES_MAX && h->goaway != GOAWAY_FINAL) {
-        static const uint8_t text[] = "too_many_pings";
-        h->goaway = GOAWAY_FINAL;
-        (void)nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE,
-                                    nghttp2_session_get_last_proc_stream_id(h->session),
-                                    NGHTTP2_ENHANCE_YOUR_CALM, text, sizeof(text) - 1);
-        conn_finish(c);
+    if (h->strikes > H2_PING_STRIKES_MAX) {
+        calm_down(c, "too_many_pings");
     }
 }
 
@@ -296,30 +421,19 @@ static int on_frame_send(nghttp2_session *session, const nghttp2_frame *frame, v
         return 0;
     }
     c->h2->reset_strikes = true;
+    earn(&c->h2->chatter, 3, H2_CHATTER_BURST);
+    struct h2_stream *s = find(session, c->h2, frame->hd.stream_id);
+    if (s != NULL) {
+        s->sent = true;
+    }
     if ((frame->hd.flags & NGHTTP2_FLAG_END_STREAM) == 0) {
         return 0;
     }
     /* The answer is complete: a client that is still sending may stop. */
-    struct h2_stream *s = find(session, c->h2, frame->hd.stream_id);
     if (s != NULL && !s->remote_closed && !s->reset) {
         h2_reset(s, NGHTTP2_NO_ERROR);
     }
     return 0;
-}
-
-static void unlink_stream(struct h2 *h, struct h2_stream *s)
-{
-    if (h->recent == s) {
-        h->recent = NULL;
-    }
-    if (s->next != NULL) {
-        s->next->prev = s->prev;
-    }
-    *s->prev = s->next;
-    h->n_streams--;
-    h->partial_bytes -= s->partial_bytes;
-    h->queued_bytes -= s->queued_bytes;
-    s->conn = NULL;
 }
 
 static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error_code, void *arg)
@@ -333,6 +447,11 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error_
     if (s == NULL) {
         h->recent = NULL;
         return 0;
+    }
+    if (s->sent) {
+        earn(&h->resets, 1, H2_RESETS_BURST);
+    } else if (!s->reset) {
+        stream_unanswered(c); /* by the peer, or by nghttp2 for what the peer sent */
     }
     unlink_stream(h, s);
     c->hub->cfg->h2->closed(s, error_code);
@@ -382,7 +501,7 @@ void h2_options_create(struct hub *h)
     nghttp2_option_set_no_http_messaging(o, 1);
     nghttp2_option_set_max_outbound_ack(o, H2_ACKS_MAX);
     nghttp2_option_set_max_settings(o, H2_SETTINGS_MAX);
-    nghttp2_option_set_stream_reset_rate_limit(o, H2_RESETS_BURST, H2_RESETS_PER_S);
+    nghttp2_option_set_stream_reset_rate_limit(o, UINT32_MAX, UINT32_MAX); /* stream_unanswered */
     nghttp2_option_set_max_continuations(o, H2_CONTINUATIONS_MAX);
 }
 
@@ -416,6 +535,9 @@ bool h2_start(struct conn *c)
     }
     h->since_ms = loop_now_ms(c->hub->loop);
     h->last_read_ms = h->since_ms;
+    h->resets = (struct allowance){H2_RESETS_BURST, h->since_ms};
+    h->chatter = (struct allowance){H2_CHATTER_BURST, h->since_ms};
+    h->frame_left = NGHTTP2_CLIENT_MAGIC_LEN;
     rearm(c);
     if (c->hub->draining) {
         h2_drain(c);
@@ -439,10 +561,17 @@ void h2_stop(struct conn *c)
 void h2_input(struct conn *c, struct slice in)
 {
     struct h2 *h = c->h2;
+    if (h->calmed) {
+        return;
+    }
     h->last_read_ms = loop_now_ms(c->hub->loop);
     if (h->ping_out) {
         h->ping_out = false; /* any byte proves that the peer lives, as in grpc-go */
         rearm(c);
+    }
+    if (!count_frames(c, in)) {
+        calm_down(c, "too_many_frames");
+        return;
     }
     bool settled = h->settings_seen && h->head_id == 0;
     ssize_t n = nghttp2_session_mem_recv(h->session, in.data, in.len);
@@ -476,6 +605,9 @@ bool h2_gather(struct conn *c, struct bytes *out)
         bytes_add(out, p, (size_t)n);
     }
     conn_reading(c, true);
+    if (h->calmed) {
+        return false; /* the GOAWAY is ahead of all DATA, and who floods is owed no more */
+    }
     if (nghttp2_session_want_write(h->session) != 0) {
         return out->len >= CONN_WRITE_BYTES;
     }
@@ -570,6 +702,7 @@ bool h2_partial_set(struct h2_stream *s, size_t bytes)
         return false;
     }
     h->partial_bytes = others + bytes;
+    conn_hold(s->conn, s->partial_bytes, bytes);
     s->partial_bytes = bytes;
     return true;
 }
@@ -580,5 +713,6 @@ void h2_queued_set(struct h2_stream *s, size_t bytes)
         return;
     }
     s->conn->h2->queued_bytes += bytes - s->queued_bytes;
+    conn_hold(s->conn, s->queued_bytes, bytes);
     s->queued_bytes = bytes;
 }

@@ -25,9 +25,9 @@ struct h2_stream {
     struct h2_stream *next; /* the connection's open streams */
     struct h2_stream **prev;
     int32_t id;
-    uint32_t head_bytes;  /* of the request's header list so far */
     bool remote_closed;   /* the request is complete */
     bool responded;       /* response headers are submitted */
+    bool sent;            /* and on their way */
     bool deferred;        /* pull had nothing; h2_resume is needed */
     bool reset;           /* we have submitted RST_STREAM */
     size_t partial_bytes; /* h2_partial_set */

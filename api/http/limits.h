@@ -7,16 +7,30 @@
 #define API_HTTP_LIMITS_H
 
 #define CONN_READ_BYTES                                                                            \
-    (128u * 1024u) /* one read(2); the buffer is the loop's, not the connection's */
+    (128u * 1024u) /* one read(2), and what one connection may bring in a turn; the buffer is the  \
+                      loop's, not the connection's */
+/* A loop whose turns take longer lets each connection bring less, so that the others wait less for the few that send
+ * much; half of it with each such turn, twice as much again with each short one. */
+#define TURN_LONG_MS 4u
+#define CONN_READ_LEAST_BYTES (16u * 1024u)
 #define CONN_WRITE_BYTES                                                                           \
     (256u * 1024u) /* gathered for one write(2) of a connection and turn; the rest waits a turn */
 #define CONN_SETUP_MS 10000u  /* from accept to a protocol and its first request head: closed */
 #define CONN_HEAD_MS 10000u   /* from the first byte of a later request head to its last: closed */
 #define CONN_IDLE_MS 300000u  /* HTTP/1.1 between requests: closed */
 #define CONN_STALL_MS 120000u /* HTTP/1.1 body, or a peer that takes no bytes of ours: closed */
+#define CONN_BODY_STEP_BYTES                                                                       \
+    (1024u * 1024u) /* of an HTTP/1.1 body that is gathered have to come in each CONN_STALL_MS */
 #define CONN_LINGER_MS 1000u  /* after our last byte, for the peer to read it: closed */
 
+/* Bytes that connections make a loop hold: unread answers, unfinished requests, open streams. The
+ * loops share HELD_BYTES, but each may have HELD_BYTES_LEAST; over: whoever holds most is closed. */
+#define HELD_BYTES (1024u * 1024u * 1024u)
+#define HELD_BYTES_LEAST (256u * 1024u * 1024u)
+
 #define LISTEN_BACKLOG 4096
+#define SHAKES_PER_TURN                                                                            \
+    8u /* steps of TLS handshakes, each up to some ms of CPU; the others wait a turn */
 #define ACCEPTS_PER_TURN 64u /* connections taken from one listener before others get their turn   \
                               */
 #define ACCEPT_RETRY_MS 100u /* after EMFILE and its kin */
@@ -27,13 +41,18 @@
 #define H2_STREAM_WINDOW_BYTES (1024u * 1024u)
 #define H2_CONN_WINDOW_BYTES (16u * 1024u * 1024u)
 #define H2_HEADER_LIST_BYTES_MAX                                                                   \
-    (64u * 1024u) /* as RFC 9113 6.5.2 counts: RST_STREAM(FRAME_SIZE_ERROR), as grpc-go */
+    (64u * 1024u) /* as RFC 9113 6.5.2 counts: RST_STREAM(FRAME_SIZE_ERROR), as grpc-go; twice    \
+                     that: closed, for a small block can stand for a huge list */
 #define H2_STREAMS_MAX 1048576u /* whatever the configuration says: REFUSED_STREAM */
 #define H2_ACKS_MAX 1000u       /* PING and SETTINGS answers waiting: closed (nghttp2 FLOODED) */
 #define H2_SETTINGS_MAX 32u     /* entries of one SETTINGS frame: GOAWAY */
 #define H2_CONTINUATIONS_MAX 8u /* frames of one header block: closed */
-#define H2_RESETS_BURST 5000u   /* streams reset by the peer at once, and ... */
+#define H2_STREAM_BYTES 1024u   /* what an open stream counts for among the bytes held */
+#define H2_RESETS_BURST 10000u  /* streams that ended before they were answered, at once, and ... */
 #define H2_RESETS_PER_S 1000u   /* ... for ever: GOAWAY ENHANCE_YOUR_CALM */
+#define H2_CHATTER_BURST 10000u /* frames that carry no request, less those that answers explain, */
+#define H2_CHATTER_PER_S 1000u  /* ... and for ever: GOAWAY ENHANCE_YOUR_CALM */
+#define H2_SETTINGS_STREAMS 64u /* SETTINGS are worth one such frame more for so many streams */
 #define H2_FRAMES_WAITING_MAX                                                                      \
     10000u /* for a peer that does not read: we stop reading what it sends */
 #define H2_QUEUED_BYTES_MAX                                                                        \

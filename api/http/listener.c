@@ -150,6 +150,8 @@ static void seat_start(struct loop *l, struct loop_item *item)
 {
     struct seat *seat = CONTAINER_OF(item, struct seat, start);
     hub_init(&seat->hub, l, &seat->server->cfg);
+    size_t share = HELD_BYTES / seat->server->n_seats;
+    seat->hub.held_max = share > HELD_BYTES_LEAST ? share : HELD_BYTES_LEAST;
     seat->hub.conn_gone = on_conn_gone;
     seat->hub.flush_hook = (struct loop_hook){.run = on_flush, .arg = seat};
     seat->hub.stop_hook = (struct loop_hook){.run = on_loop_stop, .arg = seat};

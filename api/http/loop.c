@@ -324,6 +324,12 @@ uint64_t loop_now_ms(const struct loop *l)
     return uv_now(&l->uv) + l->skipped_ms;
 }
 
+uint64_t loop_turn_ms(const struct loop *l)
+{
+    uint64_t now = uv_hrtime() / 1000000u;
+    return now - uv_now(&l->uv); /* of the same clock */
+}
+
 void loop_skip(struct loop *l, uint64_t ms)
 {
     l->skipped_ms += ms;

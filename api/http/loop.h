@@ -55,6 +55,7 @@ void loop_post(struct loop *l, struct loop_item *item);
 /* A list of n items linked by node.next, in order. */
 void loop_post_list(struct loop *l, struct loop_item *first, struct loop_item *last, size_t n);
 
+uint64_t loop_turn_ms(const struct loop *l); /* since this turn's events were polled */
 uint64_t loop_now_ms(const struct loop *l); /* monotonic, cached per turn */
 void loop_timer_set(struct loop *l, struct loop_timer *t, uint64_t at_ms); /* moves it when set already */
 /* For tests, on a loop that does not run: `ms` pass at once; timers fire, then a turn ends. */

@@ -84,11 +84,18 @@ static void sock_write_rest(struct conn *c)
     }
 }
 
+static bool is_shaking(const struct sock *s)
+{
+    return s->seal != NULL ? !tls_session_is_up(s->seal->session) : s->tls != NULL;
+}
+
+/* No room: not in this turn (see on_read). */
 static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out)
 {
     (void)suggested;
     struct sock *s = h->data;
-    *out = uv_buf_init((char *)s->conn.hub->in, CONN_READ_BYTES);
+    bool now = !is_shaking(s) || conn_may_shake(&s->conn);
+    *out = uv_buf_init((char *)s->conn.hub->in, now ? s->conn.hub->share : 0);
 }
 
 static void on_read(uv_stream_t *h, ssize_t n, const uv_buf_t *b);
@@ -447,9 +454,22 @@ static void start_tls(struct sock *s)
     s->conn.secure = true;
 }
 
+static void pause_reading(struct sock *s)
+{
+    (void)uv_read_stop(&s->u.stream);
+    bool asking = s->seal != NULL && s->seal->ask != NULL; /* its answer reads on */
+    if (!asking) {
+        conn_pause(&s->conn);
+    }
+}
+
 static void on_read(uv_stream_t *h, ssize_t n, const uv_buf_t *b)
 {
     struct sock *s = h->data;
+    if (n == UV_ENOBUFS) {
+        (void)uv_read_stop(h); /* it stands in line */
+        return;
+    }
     if (n < 0) {
         (void)uv_read_stop(h);
         if (s->seal != NULL && !tls_session_is_up(s->seal->session)) {
@@ -473,6 +493,9 @@ static void on_read(uv_stream_t *h, ssize_t n, const uv_buf_t *b)
         unseal(s, in);
     } else {
         conn_input(&s->conn, in);
+    }
+    if ((size_t)n == b->len) {
+        pause_reading(s); /* libuv would read on up to 32 times */
     }
 }
 

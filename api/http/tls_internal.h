@@ -18,6 +18,9 @@
 
 #define TLS_RECORD_BYTES 16384u
 #define TLS_REASON_BYTES 256u       /* of a refusal's text; longer text is cut */
+#define TLS_SILENT_BYTES_MAX                                                                       \
+    (192u * 1024u) /* of records without a byte for us, as in a handshake (a hello and a chain at their largest) or a flood of \
+                      key updates: broken */
 #define TLS_SANS_MAX 32u            /* addresses and names of one certificate that are looked at */
 #define TLS_ADDRESS_BYTES 64u
 

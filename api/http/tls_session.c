@@ -18,6 +18,7 @@ struct tls_session {
     bool h1, h2;
     bool up;
     bool broken;
+    size_t silent_bytes; /* taken since the last plain byte */
     struct slice *in;  /* lent for the call */
     struct bytes *out; /* lent for the call */
     char *common_name; /* owned; NULL: none */
@@ -25,6 +26,13 @@ struct tls_session {
 };
 
 /* --- OpenSSL's side ----------------------------------------------------------------------------------------- */
+
+static void set_reason(struct tls_session *s, const char *text)
+{
+    if (s->reason == NULL) {
+        s->reason = xstrndup(text, strnlen(text, TLS_REASON_BYTES - 1));
+    }
+}
 
 int tls_bio_read(BIO *b, char *out, int n)
 {
@@ -34,10 +42,15 @@ int tls_bio_read(BIO *b, char *out, int n)
         BIO_set_retry_read(b);
         return -1;
     }
+    if (s->silent_bytes > TLS_SILENT_BYTES_MAX) {
+        set_reason(s, "tls: too many bytes that carry no data");
+        return -1;
+    }
     size_t take = s->in->len < (size_t)n ? s->in->len : (size_t)n;
     memcpy(out, s->in->data, take);
     s->in->data += take;
     s->in->len -= take;
+    s->silent_bytes += take;
     return (int)take;
 }
 
@@ -56,13 +69,6 @@ long tls_bio_ctrl(BIO *b, int cmd, long num, void *ptr)
     (void)num;
     (void)ptr;
     return cmd == BIO_CTRL_FLUSH ? 1 : 0;
-}
-
-static void set_reason(struct tls_session *s, const char *text)
-{
-    if (s->reason == NULL) {
-        s->reason = xstrndup(text, strnlen(text, TLS_REASON_BYTES - 1));
-    }
 }
 
 /* Chain first, as OpenSSL sees it; then what etcd adds. */
@@ -213,6 +219,7 @@ enum tls_step tls_session_read(struct tls_session *s, struct slice *in, uint8_t 
         step = shake(s);
     } else {
         int rc = SSL_read_ex(s->ssl, plain, room, n);
+        s->silent_bytes = rc == 1 ? 0 : s->silent_bytes;
         step = rc == 1 ? TLS_DATA : after(s, rc);
     }
     s->in = NULL;

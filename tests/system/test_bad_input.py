@@ -9,13 +9,13 @@ import struct
 import unittest
 
 from harness import Server
-from raw_http2 import (ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, RST_STREAM, SETTINGS, WINDOW_UPDATE,
+from raw_http2 import (ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, PREFACE, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE,
                        Connection, frame, header_block, message, request_headers)
 from wire import INT64_MAX, INT64_MIN, field, fields, messages
 
 KV, WATCH, LEASE, MAINTENANCE = "/etcdserverpb.KV/", "/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/", "/etcdserverpb.Maintenance/"
 OK, CANCELED, UNKNOWN, INVALID, NOT_FOUND, EXHAUSTED, PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED, INTERNAL = 0, 1, 2, 3, 5, 8, 9, 11, 12, 13
-PROTOCOL_ERROR, INTERNAL_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 1, 2, 3, 6, 9, 11
+PROTOCOL_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 1, 3, 6, 9, 11
 UNMARSHAL = "grpc: error unmarshalling request: "
 CANNOT_PARSE = "proto: cannot parse invalid wire-format data"
 TOO_MANY_OPS = (INVALID, "etcdserver: too many operations in txn request")
@@ -496,10 +496,29 @@ class Floods(BadInput):
         c = self.connect()
         block = header_block(request_headers(KV + "Range"))
         pieces = [b"".join(frame(HEADERS, END_HEADERS, 1 + 2 * i, block) + frame(RST_STREAM, 0, 1 + 2 * i, struct.pack(">I", 8))
-                           for i in range(k, k + 100)) for k in range(0, 10000, 100)]
+                           for i in range(k, k + 100)) for k in range(0, 40000, 100)]
         self.assertTrue(self.flood(c, pieces))
         if c.goaway is not None:  # else the connection was cut before we could read it
-            self.assertIn(c.goaway[0], (ENHANCE_YOUR_CALM, INTERNAL_ERROR))
+            self.assertEqual(c.goaway, (ENHANCE_YOUR_CALM, b"too_many_resets"))
+        self.assert_sound()
+
+    def test_streams_that_the_server_has_to_reset(self):
+        c = self.connect()
+        block = header_block([(":method", "POST")])
+        pieces = [b"".join(frame(HEADERS, END_HEADERS, 1 + 2 * i, block) for i in range(k, k + 100)) for k in range(0, 40000, 100)]
+        self.assertTrue(self.flood(c, pieces))
+        if c.goaway is not None:
+            self.assertEqual(c.goaway, (ENHANCE_YOUR_CALM, b"too_many_resets"))
+        self.assert_sound()
+
+    def test_frames_that_ask_for_nothing(self):
+        for name, data in [("PRIORITY", frame(PRIORITY, 0, 3, struct.pack(">IB", 0, 16))), ("unknown", frame(0x42, 0, 0, b"x")),
+                           ("SETTINGS", frame(SETTINGS, 0, 0)), ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1)))]:
+            with self.subTest(name):
+                c = self.connect(window=0)
+                self.assertTrue(self.flood(c, [data * 200] * 200))
+                if c.goaway is not None:
+                    self.assertEqual(c.goaway, (ENHANCE_YOUR_CALM, b"too_many_frames"))
         self.assert_sound()
 
     def test_pings(self):

@@ -229,15 +229,15 @@ static void test_settings_flood(void **state)
     assert_true(w->mc.closed);
 }
 
-static void test_rapid_resets(void **state)
+/* Opens streams and gives them up before (or, with `answered`, after) anything came back, until the server has had enough. Returns how many. */
+static unsigned reset_many(struct world *w, bool answered, unsigned most)
 {
-    struct world *w = *state;
     unsigned n = 0;
     uint8_t f[16];
     size_t len = world_frame(f, "x", 1);
-    while (!w->goaway && n < 2 * H2_RESETS_BURST) {
+    while (!w->goaway && n < most) {
         w->n_replies = 0;
-        struct reply *r = world_request(w, "/t.S/Bidi", NULL, 0, f, len, true);
+        struct reply *r = world_request(w, answered ? "/t.S/Bidi" : "/t.S/Hold", NULL, 0, f, len, true);
         bytes_deinit(&r->body);
         world_turn(w);
         bytes_deinit(&r->body);
@@ -247,8 +247,246 @@ static void test_rapid_resets(void **state)
         n++;
         world_turn(w);
     }
-    assert_in_range(n, H2_RESETS_BURST / 2, H2_RESETS_BURST + H2_RESETS_PER_S * 5);
-    assert_int_equal(w->n_ended, w->n_started);
+    w->n_replies = 0;
+    return n;
+}
+
+static void assert_calmed(struct world *w, const char *text)
+{
+    world_turn(w);
+    assert_true(w->goaway);
+    assert_int_equal(w->goaway_code, NGHTTP2_ENHANCE_YOUR_CALM);
+    assert_string_equal(w->goaway_text, text);
+    assert_true(w->mc.shut);
+    loop_skip(w->loop, CONN_LINGER_MS);
+    assert_true(w->mc.closed);
+    assert_int_equal(w->hub.held, 0);
+}
+
+static void test_rapid_resets(void **state)
+{
+    struct world *w = *state;
+    unsigned n = reset_many(w, false, 2 * H2_RESETS_BURST);
+    assert_int_equal(n, H2_RESETS_BURST + 1);
+    assert_calmed(w, "too_many_resets");
+    assert_int_equal(w->n_ended, w->n_messages);
+}
+
+static void test_resets_of_answered_streams_are_no_flood(void **state)
+{
+    struct world *w = *state;
+    assert_int_equal(reset_many(w, true, 2 * H2_RESETS_BURST), 2 * H2_RESETS_BURST);
+    assert_false(w->goaway);
+    assert_string_equal(world_call(w, "/t.S/Echo", "x")->status, "0");
+}
+
+static void test_resets_at_a_bearable_pace(void **state)
+{
+    struct world *w = *state;
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(reset_many(w, false, H2_RESETS_BURST / 2), H2_RESETS_BURST / 2);
+        loop_skip(w->loop, 1000u * (H2_RESETS_BURST / 2) / H2_RESETS_PER_S);
+    }
+    assert_false(w->goaway);
+}
+
+/* CVE-2025-8671: the peer makes the server reset the streams. */
+static void test_streams_that_have_to_be_reset(void **state)
+{
+    struct world *w = *state;
+    for (uint32_t i = 0; i < 2 * H2_RESETS_BURST && !w->mc.shut; i++) {
+        const uint32_t id = 1 + 2 * i;
+        const uint8_t at[4] = {(uint8_t)(id >> 24), (uint8_t)(id >> 16), (uint8_t)(id >> 8), (uint8_t)id};
+        const uint8_t frames[] = {0, 0, 1, 1, 4, at[0], at[1], at[2], at[3], 0x83, /* HEADERS: a method and no path */
+                                  0, 0, 4, 8, 0, at[0], at[1], at[2], at[3], 0, 0, 0, 0 /* WINDOW_UPDATE by nothing */};
+        conn_input(&w->mc.conn, slice_of(frames, sizeof(frames)));
+        hub_flush(&w->hub);
+        bytes_reset(&w->mc.out);
+        assert_true(i <= H2_RESETS_BURST);
+    }
+    assert_true(w->mc.shut);
+    assert_int_equal(w->n_messages, 0);
+}
+
+/* A client that reads all answers and gives the server time, but never asks for anything. */
+static void test_frames_without_requests(void **state)
+{
+    static const struct {
+        const char *claim;
+        const char *frame;
+        size_t len;
+        bool stream; /* an open stream 1 */
+    } cases[] = {
+        {"SETTINGS", "\0\0\0\4\0\0\0\0\0", 9, false},
+        {"PRIORITY", "\0\0\5\2\0\0\0\0\3\0\0\0\0\x10", 14, false},
+        {"PRIORITY_UPDATE", "\0\0\7\x10\0\0\0\0\0\0\0\0\1u=1", 16, false},
+        {"WINDOW_UPDATE", "\0\0\4\x8\0\0\0\0\0\0\0\0\1", 13, false},
+        {"WINDOW_UPDATE of a stream", "\0\0\4\x8\0\0\0\0\1\0\0\0\1", 13, true},
+        {"unknown frames", "\0\0\1\x42\0\0\0\0\0x", 10, false},
+        {"DATA of nothing", "\0\0\0\0\0\0\0\0\1", 9, true},
+        {"unasked answers to PING", "\0\0\x8\6\1\0\0\0\0abcdefgh", 17, false},
+    };
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct world *w = world_open(NULL);
+        if (cases[i].stream) {
+            (void)world_request(w, "/t.S/Bidi", NULL, 0, "", 0, true);
+        }
+        world_turn(w);
+        unsigned sent = 0;
+        while (sent < 2 * H2_CHATTER_BURST && !w->mc.shut) {
+            flood(w, cases[i].frame, cases[i].len, 100);
+            sent += 100;
+            bytes_reset(&w->mc.out);
+            assert_false(w->mc.closed);
+        }
+        if (!w->mc.shut || sent < H2_CHATTER_BURST - 200) {
+            fail_msg("%s: %u frames", cases[i].claim, sent);
+        }
+        loop_skip(w->loop, CONN_LINGER_MS);
+        world_close(&w);
+    }
+}
+
+static void test_settings_cost_by_the_streams_they_change(void **state)
+{
+    struct world *w = *state;
+    for (unsigned i = 0; i < 640; i++) {
+        w->n_replies = 0;
+        struct reply *r = world_request(w, "/t.S/Bidi", NULL, 0, "", 0, true);
+        world_turn(w);
+        bytes_deinit(&r->request);
+        *r = (struct reply){.id = r->id};
+    }
+    w->n_replies = 0;
+    flood(w, "\0\0\0\4\0\0\0\0\0", 9, 900);
+    bytes_reset(&w->mc.out); /* the client's session asked for none of this */
+    assert_false(w->mc.shut);
+    flood(w, "\0\0\0\4\0\0\0\0\0", 9, 100);
+    assert_true(w->mc.shut);
+    assert_memory_equal(w->mc.out.data + w->mc.out.len - 15, "too_many_frames", 15);
+}
+
+static void test_answers_explain_window_updates(void **state)
+{
+    struct world *w = *state;
+    struct bytes b = {0};
+    for (unsigned i = 0; i < 2; i++) {
+        bytes_add(&b, "\0\0\4\x8\0\0\0\0\0\0\0\0\1", 13);
+    }
+    for (unsigned i = 0; i < 2 * H2_CHATTER_BURST; i++) {
+        w->n_replies = 0;
+        struct reply *r = world_call(w, "/t.S/Echo", "x");
+        bytes_deinit(&r->body);
+        bytes_deinit(&r->request);
+        *r = (struct reply){0};
+        conn_input(&w->mc.conn, bytes_slice(&b));
+    }
+    w->n_replies = 0;
+    bytes_deinit(&b);
+    world_turn(w);
+    assert_false(w->goaway);
+}
+
+/* A field kept in HPACK's table costs a byte each time that it is named again. */
+static void test_a_small_block_for_a_huge_list(void **state)
+{
+    struct world *w = *state;
+    struct bytes b = {0};
+    const unsigned again = 10000;
+    const unsigned value = 3000;
+    const unsigned len = 1 + 2 + 3 + value + again;
+    const uint8_t head[] = {0, (uint8_t)(len >> 8), (uint8_t)len, 1, 4, 0, 0, 0, 1, 0x40, 1, 'x', 0x7f, (uint8_t)(0x80 | ((value - 127) & 0x7f)),
+                            (uint8_t)((value - 127) >> 7)};
+    bytes_add(&b, head, sizeof(head));
+    memset(bytes_reserve(&b, value + again), 'v', value);
+    memset(b.data + b.len + value, 0xbe, again);
+    b.len += value + again;
+    conn_input(&w->mc.conn, bytes_slice(&b));
+    bytes_deinit(&b);
+    hub_flush(&w->hub);
+    hub_flush(&w->hub);
+    assert_true(w->mc.closed);
+}
+
+static void test_who_holds_most_goes(void **state)
+{
+    struct world *w = *state;
+    struct mem_conn small;
+    mem_open(&small, &w->hub);
+    conn_input(&small.conn, slice_of("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nabc", 50));
+    hub_flush(&w->hub);
+    uint8_t f[FRAME_HEAD_BYTES + 1000] = {0, 0, 0, 0x10, 0};
+    for (unsigned i = 0; i < 20; i++) {
+        (void)world_request(w, "/t.S/Echo", NULL, 0, f, sizeof(f), true); /* a quarter of a message */
+    }
+    world_turn(w);
+    assert_int_equal(w->mc.conn.held, 20 * (H2_STREAM_BYTES + 1000));
+    assert_int_equal(w->hub.held, w->mc.conn.held + small.conn.held);
+    assert_false(w->mc.closed);
+    w->hub.held_max = w->hub.held - 1;
+    hub_flush(&w->hub);
+    hub_flush(&w->hub);
+    assert_true(w->mc.closed);
+    assert_false(small.closed);
+    assert_int_equal(w->hub.held, small.conn.held);
+    conn_input(&small.conn, slice_of("defghi", 6));
+    hub_flush(&w->hub);
+    assert_true(small.out.len > 0);
+    bytes_deinit(&small.out);
+}
+
+/* --- slow clients
+ * ----------------------------------------------------------------------------------- */
+
+static void test_a_request_has_to_come(void **state)
+{
+    struct world *w = *state;
+    uint8_t f[FRAME_HEAD_BYTES + 10] = {0, 0, 0, 0, 100};
+    struct reply *none = world_request(w, "/t.S/Echo", NULL, 0, "", 0, true);
+    struct reply *part = world_request(w, "/t.S/Hold", NULL, 0, f, sizeof(f), true);
+    struct reply *bidi = world_request(w, "/t.S/Bidi", NULL, 0, "", 0, true);
+    world_turn(w);
+    struct reply *kept = world_call(w, "/t.S/Keep", "x");
+    loop_skip(w->loop, CALL_STALL_MS - 1);
+    world_add(w, part, f, 10, true); /* it may move, but it is not complete */
+    assert_false(none->closed || part->closed);
+    loop_skip(w->loop, 1);
+    world_turn(w);
+    assert_true(none->closed && part->closed);
+    assert_int_equal(none->error, NGHTTP2_CANCEL);
+    assert_false(bidi->closed || kept->closed);
+    loop_skip(w->loop, 10 * CALL_STALL_MS);
+    world_turn(w);
+    assert_false(bidi->closed || kept->closed); /* they do not wait for their client */
+}
+
+static void test_an_answer_has_to_be_taken(void **state)
+{
+    (void)state;
+    const struct world_options o = {.window = 100000};
+    struct world *w = world_open(&o);
+    struct reply *r = world_call(w, "/t.S/Bulk", "x");
+    for (unsigned i = 0; i < 4; i++) {
+        loop_skip(w->loop, CALL_STALL_MS - 1);
+        world_turn(w);
+        assert_false(r->closed);
+        assert_int_equal(w->n_released, 0);
+        (void)nghttp2_submit_window_update(w->client, 0, r->id, CALL_STEP_BYTES);
+        (void)nghttp2_submit_window_update(w->client, 0, 0, CALL_STEP_BYTES);
+        world_turn(w);
+    }
+    loop_skip(w->loop, CALL_STALL_MS - 1);
+    (void)nghttp2_submit_window_update(w->client, 0, r->id, 100); /* too little */
+    (void)nghttp2_submit_window_update(w->client, 0, 0, 100);
+    world_turn(w);
+    loop_skip(w->loop, 1);
+    world_turn(w);
+    assert_true(r->closed);
+    assert_int_equal(w->n_released, 1);
+    assert_int_equal(w->n_ended, 1);
+    assert_false(w->mc.closed);
+    world_close(&w);
 }
 
 static void test_streams_beyond_the_limit_are_refused(void **state)
@@ -329,6 +567,16 @@ int main(void)
         WORLD_TEST(test_ping_flood),
         WORLD_TEST(test_settings_flood),
         WORLD_TEST(test_rapid_resets),
+        WORLD_TEST(test_resets_of_answered_streams_are_no_flood),
+        WORLD_TEST(test_resets_at_a_bearable_pace),
+        WORLD_TEST(test_streams_that_have_to_be_reset),
+        cmocka_unit_test(test_frames_without_requests),
+        WORLD_TEST(test_settings_cost_by_the_streams_they_change),
+        WORLD_TEST(test_answers_explain_window_updates),
+        WORLD_TEST(test_a_small_block_for_a_huge_list),
+        WORLD_TEST(test_who_holds_most_goes),
+        WORLD_TEST(test_a_request_has_to_come),
+        cmocka_unit_test(test_an_answer_has_to_be_taken),
         cmocka_unit_test(test_streams_beyond_the_limit_are_refused),
         WORLD_TEST(test_drain_lets_running_calls_end),
         WORLD_TEST(test_drain_of_a_mute_client_goes_on_by_the_clock),

@@ -400,11 +400,24 @@ static void test_deadlines(void **state)
     again(s);
     feed(s, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\n");
     pass(s, CONN_STALL_MS - 1);
-    feed(s, "x");
-    pass(s, CONN_STALL_MS - 1);
     assert_false(s->at.mc.closed);
+    feed(s, "x"); /* a byte now and then does not help a body */
     pass(s, 1);
     assert_true(s->at.mc.closed);
+    again(s);
+    feed(s, "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 8000000\r\n\r\n");
+    char *step = calloc(1, CONN_BODY_STEP_BYTES);
+    for (unsigned i = 0; i < 3; i++) { /* but a step does */
+        pass(s, CONN_STALL_MS - 1);
+        assert_false(s->at.mc.closed);
+        conn_input(&s->at.mc.conn, slice_of(step, CONN_BODY_STEP_BYTES));
+    }
+    free(step);
+    assert_int_equal(s->at.hub.held, s->at.mc.conn.held);
+    assert_in_range(s->at.hub.held, 3u * CONN_BODY_STEP_BYTES, 4u * CONN_BODY_STEP_BYTES);
+    pass(s, CONN_STALL_MS);
+    assert_true(s->at.mc.closed);
+    assert_int_equal(s->at.hub.held, 0);
     again(s);
     feed(s, "GET /keep HTTP/1.1\r\nHost: h\r\n\r\n");
     pass(s, 10 * CONN_IDLE_MS); /* the handler may take its time */

@@ -345,6 +345,33 @@ static void test_renegotiation_is_refused(void **state)
     tls_destroy(&t);
 }
 
+/* New keys cost both sides work, and their records carry nothing. */
+static void test_records_without_data(void **state)
+{
+    (void)state;
+    const struct tls_config c = {.cert_file = "ec"};
+    struct tls *t = open_tls(&c);
+    struct pair p;
+    shake(&p, t, &(struct client_spec){.min = TLS1_3_VERSION}, false);
+    unsigned n = 0;
+    while (p.last == TLS_HUNGRY && n < 20000) {
+        assert_int_equal(SSL_key_update(p.client.ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+        (void)SSL_do_handshake(p.client.ssl);
+        carry(&p, false);
+        n++;
+        if (n == 4000) { /* data in between make it good */
+            assert_int_equal(SSL_write(p.client.ssl, "x", 1), 1);
+            carry(&p, false);
+            assert_int_equal(p.n_plain, 1);
+        }
+    }
+    assert_int_equal(p.last, TLS_BROKEN);
+    assert_in_range(n, 4000 + TLS_SILENT_BYTES_MAX / 40, 4000 + TLS_SILENT_BYTES_MAX / 20);
+    assert_string_equal(tls_session_reason(p.session), "tls: too many bytes that carry no data");
+    part(&p);
+    tls_destroy(&t);
+}
+
 static void test_nothing_is_resumed(void **state)
 {
     (void)state;
@@ -644,6 +671,7 @@ int main(void)
         cmocka_unit_test(test_bytes_both_ways),
         cmocka_unit_test(test_protocols),
         cmocka_unit_test(test_renegotiation_is_refused),
+        cmocka_unit_test(test_records_without_data),
         cmocka_unit_test(test_nothing_is_resumed),
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_files_that_change),
