@@ -27,18 +27,13 @@
 static_assert(LINK_URLS_MAX < 32, "a bit per address fits");
 static_assert(LINK_HEARTBEAT_MS * 3 <= LINK_READ_TIMEOUT_MS, "two heartbeats may get lost");
 
-struct waiting {
-    struct raft_message *message; /* owned */
-    size_t bytes;
-};
-
 /* Messages in order; room grows up to `max` of them and LINK_STREAM_BYTES_MAX. */
 struct ring {
-    struct waiting *at; /* owned */
-    uint32_t cap;
-    uint32_t start;
-    uint32_t count;
-    uint32_t max;
+    struct waiting {
+        struct raft_message *message;
+        size_t bytes;
+    } *at; /* owned, and so are the messages */
+    uint32_t cap, start, count, max;
     size_t bytes;
 };
 

@@ -502,15 +502,6 @@ class Floods(BadInput):
             self.assertEqual(c.goaway, (ENHANCE_YOUR_CALM, b"too_many_resets"))
         self.assert_sound()
 
-    def test_streams_that_the_server_has_to_reset(self):
-        c = self.connect()
-        block = header_block([(":method", "POST")])
-        pieces = [b"".join(frame(HEADERS, END_HEADERS, 1 + 2 * i, block) for i in range(k, k + 100)) for k in range(0, 40000, 100)]
-        self.assertTrue(self.flood(c, pieces))
-        if c.goaway is not None:
-            self.assertEqual(c.goaway, (ENHANCE_YOUR_CALM, b"too_many_resets"))
-        self.assert_sound()
-
     def test_frames_that_ask_for_nothing(self):
         for name, data in [("PRIORITY", frame(PRIORITY, 0, 3, struct.pack(">IB", 0, 16))), ("unknown", frame(0x42, 0, 0, b"x")),
                            ("SETTINGS", frame(SETTINGS, 0, 0)), ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 0, struct.pack(">I", 1)))]:
