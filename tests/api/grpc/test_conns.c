@@ -296,10 +296,13 @@ static void test_streams_that_have_to_be_reset(void **state)
     struct world *w = *state;
     for (uint32_t i = 0; i < 2 * H2_RESETS_BURST && !w->mc.shut; i++) {
         const uint32_t id = 1 + 2 * i;
-        const uint8_t at[4] = {(uint8_t)(id >> 24), (uint8_t)(id >> 16), (uint8_t)(id >> 8), (uint8_t)id};
-        const uint8_t frame[] = {0, 0, 1, 1, 4, at[0], at[1], at[2], at[3], 0x83}; /* HEADERS: a method and no path */
+        uint8_t frames[] = "\0\0\x1f\1\4IIII\x83\4\x9/t.S/Hold\xf\x10\x10" "application/grpc" /* HEADERS */
+                           "\0\0\4\x8\0IIII\x7f\xff\xff\xff"; /* WINDOW_UPDATE beyond all bounds */
+        for (unsigned k = 0; k < 4; k++) {
+            frames[5 + k] = frames[9 + 31 + 5 + k] = (uint8_t)(id >> (24 - 8 * k));
+        }
         bytes_reset(&w->mc.out);
-        conn_input(&w->mc.conn, slice_of(frame, sizeof(frame)));
+        conn_input(&w->mc.conn, slice_of(frames, sizeof(frames) - 1));
         hub_flush(&w->hub);
         assert_true(i <= H2_RESETS_BURST);
     }
