@@ -1,8 +1,10 @@
 /* secure.c - see secure.h. */
 #include "api/peer/secure.h"
 
+#include <netinet/in.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <stdio.h>
 
 #include "api/http/tls_internal.h"
 
@@ -54,6 +56,11 @@ void peer_tls_apply(CURL *easy, const struct peer_tls *tls)
     (void)curl_easy_setopt(easy, CURLOPT_SSL_SESSIONID_CACHE, 0L); /* members resume nothing */
     (void)curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, t->insecure ? 0L : 1L);
     (void)curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, t->insecure || t->server_name != NULL ? 0L : 2L);
+    if (t->local_address != NULL) {
+        char from[sizeof("host!") + INET6_ADDRSTRLEN];
+        (void)snprintf(from, sizeof(from), "host!%s", t->local_address); /* an address, whatever an interface may be called */
+        (void)curl_easy_setopt(easy, CURLOPT_INTERFACE, from);
+    }
     if (t->ca_file != NULL) {
         (void)curl_easy_setopt(easy, CURLOPT_CAINFO, t->ca_file);
         (void)curl_easy_setopt(easy, CURLOPT_CAPATH, NULL);            /* nobody else is trusted */

@@ -1,4 +1,4 @@
-/* secure.h - TLS of this member's own requests to others.
+/* secure.h - TLS of this member's own requests to others, and the address they come from.
  *
  * What        Files and rules for libcurl. Files are read by each new connection.
  * Callers     api/peer/net.c; tools/pintle, which makes it of flags and uses it before there is a transport.   Thread  immutable.
@@ -19,6 +19,7 @@ struct peer_tls {
     const char *ciphers; /* of TLS 1.2, from tls_ciphers; none: the usual */
     enum tls_version min, max;
     bool insecure; /* the other's certificate is not looked at */
+    const char *local_address; /* an IP of this host that connections are made from; none: as the system chooses */
     /* As in struct tls_config: common names or hosts, one of which the other's certificate has to be for. NULL-terminated; NULL: any. */
     const char *const *allowed_names, *const *allowed_hosts;
 };

@@ -19,6 +19,7 @@
 #include "tools/pintle/gateway_tcp.h"
 #include "tools/pintle/grpc_proxy.h"
 #include "tools/pintle/help.h"
+#include "tools/pintle/urls.h"
 #include "tools/pintle/yaml.h"
 
 #define RAFT_TIMEOUT_MIN_NS INT64_C(5000000000)
@@ -75,6 +76,25 @@ static void fill_cluster(struct config *c)
     bytes_deinit(&b);
 }
 
+/* Peers are called from the first address among the advertised ones that others can see. */
+static void fill_local_address(struct config *c)
+{
+    if (!flag_gate(&c->flags, GATE_SET_MEMBER_LOCAL_ADDR)) {
+        return;
+    }
+    const char *const *urls = (const char *const *)c->advertise_peer;
+    log_info(c->log, "searching for a suitable member local address in AdvertisePeerURLs", F_STRS("advertise-peer-urls", urls));
+    for (; *urls != NULL && c->local_address == NULL; urls++) {
+        c->local_address = url_outer_address(*urls);
+    }
+    if (c->local_address != NULL) {
+        log_info(c->log, "setting member local address", F_STR("LocalAddr", c->local_address));
+    } else {
+        log_warn(c->log, "unable to set a member local address due to lack of suitable local addresses",
+                 F_STRS("advertise-peer-urls", (const char *const *)c->advertise_peer));
+    }
+}
+
 static void fill(struct config *c)
 {
     struct flag_set *f = &c->flags;
@@ -84,6 +104,7 @@ static void fill(struct config *c)
     c->listen_peer = flag_get(f, "listen-peer-urls")->urls;
     c->advertise_peer = flag_get(f, "initial-advertise-peer-urls")->urls;
     char **endpoints = flag_get(f, "discovery-endpoints")->urls;
+    fill_local_address(c);
     c->srv_domain = flag_get(f, "discovery-srv")->text;
     c->discovers = endpoints != NULL && endpoints[0] != NULL;
     c->cluster_token = flag_get(f, c->discovers ? "discovery-token" : "initial-cluster-token")->text;
@@ -326,6 +347,7 @@ void config_deinit(struct config *c)
     free(c->wal_dir);
     free(c->snap_dir);
     free(c->initial_cluster);
+    free(c->local_address);
     log_destroy(&c->log);
     flag_set_deinit(&c->flags);
 }

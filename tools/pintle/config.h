@@ -37,6 +37,7 @@ struct config {
     bool force_new_cluster, strict_reconfig, fast_forward;
     bool pre_vote, no_sync;
     unsigned n_loops;
+    char *local_address;  /* owned; of the gate SetMemberLocalAddr; NULL: none */
     struct peer_tls dial; /* of requests to other members; server_tls_open fills it */
 };
 

@@ -27,7 +27,7 @@ const struct flag_gate flag_gates[FLAG_N_GATES] = {
     [GATE_LEASE_CHECKPOINT] = {"LeaseCheckpoint", true, false, false},
     [GATE_LEASE_CHECKPOINT_PERSIST] = {"LeaseCheckpointPersist", true, false, false},
     [GATE_PRIORITY_REQUEST] = {"PriorityRequest", true, false, true},
-    [GATE_SET_MEMBER_LOCAL_ADDR] = {"SetMemberLocalAddr", true, false, false},
+    [GATE_SET_MEMBER_LOCAL_ADDR] = {"SetMemberLocalAddr", true, false, true},
     [GATE_STOP_GRPC_ON_DEFRAG] = {"StopGRPCServiceOnDefrag", true, false, false},
     [GATE_TXN_SHARED_BUFFER] = {"TxnModeWriteWithSharedBuffer", false, true, false},
 };

@@ -198,6 +198,7 @@ static void fill_dial(struct config *c, const struct server_tls *t, const struct
         .key_file = is_set(key) ? key : is_set(t->peer_key) ? t->peer_key : NULL,
         /* Nobody but the domain vouches for names that come from its name servers. */
         .server_name = is_set(text_of(c, "discovery-srv")) && !is_set(text_of(c, "peer-trusted-ca-file")) ? text_of(c, "discovery-srv") : NULL,
+        .local_address = c->local_address,
         .ciphers = t->ciphers,
         .min = listen->min,
         .max = listen->max,

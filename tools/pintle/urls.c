@@ -1,6 +1,7 @@
 /* urls.c - see urls.h. */
 #include "tools/pintle/urls.h"
 
+#include <arpa/inet.h>
 #include <netdb.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -148,4 +149,27 @@ enum err urls_compare(const char *const *a, const char *const *b, uint64_t deadl
         free_list(y);
     }
     return e;
+}
+
+char *url_outer_address(const char *url)
+{
+    struct in_addr v4;
+    struct in6_addr v6;
+    const char *host = strstr(url, "://");
+    host = host != NULL ? host + 3 : url;
+    bool bracket = host[0] == '[';
+    host += bracket ? 1 : 0;
+    char *text = xstrndup(host, strcspn(host, bracket ? "]" : ":/"));
+    bool outer = false;
+    if (!bracket && inet_pton(AF_INET, text, &v4) == 1) {
+        uint32_t a = ntohl(v4.s_addr);
+        outer = a != INADDR_ANY && a >> 24 != IN_LOOPBACKNET;
+    } else if (bracket && inet_pton(AF_INET6, text, &v6) == 1) {
+        outer = !IN6_IS_ADDR_LOOPBACK(&v6) && !IN6_IS_ADDR_UNSPECIFIED(&v6);
+    }
+    if (!outer) {
+        free(text);
+        text = NULL;
+    }
+    return text;
 }
