@@ -6,7 +6,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 
-#define ASK_HEADERS_MAX 3u
+#define ASK_HEADERS_MAX 3u /* cluster, content type, authorization */
 
 struct ask {
     struct peer_transport *t;
@@ -106,8 +106,12 @@ static void try_next(struct ask *a)
         ask_end(a, unknown ? ERR_MEMBER_NOT_FOUND : late ? ERR_TIMEOUT : ERR_IO);
         return;
     }
-    struct peer_header headers[ASK_HEADERS_MAX];
-    struct net_request r = {.method = q->method, .url = p->urls[a->url], .path = q->path, .headers = headers, .body = bytes_slice(&q->body)};
+    char cluster[PEER_ID_TEXT_BYTES];
+    peer_id_format(a->t->identity.cluster, cluster);
+    /* Who answers at that address may belong to another cluster by now, whose hashes say nothing about ours: it refuses then. */
+    struct peer_header headers[ASK_HEADERS_MAX] = {{PEER_HEADER_CLUSTER_ID, cluster}};
+    struct net_request r = {.method = q->method, .url = p->urls[a->url], .path = q->path, .headers = headers, .n_headers = 1,
+                            .body = bytes_slice(&q->body)};
     if (q->content_type != NULL) {
         headers[r.n_headers++] = (struct peer_header){"Content-Type", q->content_type};
     }

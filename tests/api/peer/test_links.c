@@ -319,7 +319,7 @@ static void test_questions(void **state)
     assert_int_equal(q.err, OK);
     assert_int_equal(q.status, 201);
     bytes_add(&q.answer, "", 1);
-    assert_string_equal(q.answer.data, "POST a/b token body");
+    assert_string_equal(q.answer.data, "POST a/b token c1 body");
     ask(n, &q, 0xa1, "/nothing", 5000);
     assert_int_equal(q.err, OK);
     assert_int_equal(q.status, 404);

@@ -380,8 +380,8 @@ static void other(void *arg, struct http_exchange *x, const struct http_request 
         int len = snprintf(body, sizeof(body), "{\"etcdserver\":\"%s\",\"etcdcluster\":\"3.6.0\"}", n->version);
         http_respond(x, 200, "application/json", NULL, slice_of(body, (size_t)len));
     } else if (strcmp(r->path, "/echo") == 0) {
-        int len = snprintf(body, sizeof(body), "%s %s %s %.*s", r->method, r->content_type, r->authorization, (int)r->body.len,
-                           (const char *)r->body.data);
+        int len = snprintf(body, sizeof(body), "%s %s %s %s %.*s", r->method, r->content_type, r->authorization,
+                           http_request_header(r, PEER_HEADER_CLUSTER_ID), (int)r->body.len, (const char *)r->body.data);
         http_respond(x, 201, "text/plain", NULL, slice_of(body, (size_t)len));
     } else if (strcmp(r->path, "/huge") == 0) {
         struct bytes huge = {0};
