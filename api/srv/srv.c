@@ -96,8 +96,8 @@ static int compare(const void *a, const void *b)
 static uint32_t below(uint32_t n)
 {
     uint32_t r = 0;
-    (void)getrandom(&r, sizeof(r), 0); /* cannot fail for so few bytes; 0 would do as well */
-    return r % n;
+    ssize_t got = getrandom(&r, sizeof(r), 0); /* cannot fail for so few bytes; 0 would do as well */
+    return got == (ssize_t)sizeof(r) ? r % n : 0;
 }
 
 /* RFC 2782: one after the other is drawn, each by the share that its weight has in what is left. */

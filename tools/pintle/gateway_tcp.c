@@ -280,8 +280,8 @@ static struct endpoint *pick(struct gateway *g)
         sum += is_choice(&g->endpoints[i], (uint16_t)best, true) ? g->endpoints[i].weight : 0;
     }
     uint32_t at = 0;
-    (void)getrandom(&at, sizeof(at), 0); /* cannot fail for so few bytes */
-    at = sum > 0 ? at % sum : 0;
+    ssize_t got = getrandom(&at, sizeof(at), 0); /* cannot fail for so few bytes; 0 would do as well */
+    at = got == (ssize_t)sizeof(at) && sum > 0 ? at % sum : 0;
     for (size_t i = 0; best != INT32_MAX && i < g->n_endpoints; i++) {
         struct endpoint *e = &g->endpoints[sum > 0 ? i : g->next++ % g->n_endpoints];
         if (!is_choice(e, (uint16_t)best, sum > 0)) {
