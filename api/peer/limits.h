@@ -5,6 +5,7 @@
 #ifndef API_PEER_LIMITS_H
 #define API_PEER_LIMITS_H
 
+#define PEER_CONNECTIONS_MAX 1024u /* to the peer URLs, some eight from each member; at it no more are accepted, and the descriptors are the others' */
 #define PEER_HANDOVER_MAX 65536u   /* messages on their way from the member loop; more are lost and reported, as with a full stream */
 #define PEER_STRANGERS_MAX 32u     /* senders in no configuration yet; the oldest is forgotten */
 #define PEER_QUEUED_BYTES (4u << 20) /* encoded for one stream and not yet taken by the kernel; above it, messages stay in the link */

@@ -442,7 +442,7 @@ struct peer_transport *peer_transport_create(const struct peer_transport_config 
     t->versions_item.run = versions_run;
     ASSERT(pthread_mutex_init(&t->lock, NULL) == 0);
     ASSERT(curl_global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK);
-    const struct http_config http = {.http = {.handle = serve_handle, .arg = t}, .begin = serve_begin};
+    const struct http_config http = {.http = {.handle = serve_handle, .arg = t}, .begin = serve_begin, .connections_max = PEER_CONNECTIONS_MAX};
     t->server = http_server_create(&http);
     return t;
 }
