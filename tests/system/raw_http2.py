@@ -113,6 +113,7 @@ class Connection:
         self.goaway = None  # (error code, debug data)
         self.pongs = []
         self.acked = False
+        self.settings = {}  # the server's
         self.closed = False
         self.windows = {0: 65535}  # what the server still takes, of the connection and each stream
         self.initial_window = 65535
@@ -182,6 +183,7 @@ class Connection:
     def _take_settings(self, payload):
         for at in range(0, len(payload), 6):
             key, value = struct.unpack(">HI", payload[at:at + 6])
+            self.settings[key] = value
             if key == 4:
                 for stream in self.windows:
                     self.windows[stream] += value - self.initial_window if stream else 0

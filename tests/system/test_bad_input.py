@@ -6,6 +6,7 @@ import select
 import signal
 import socket
 import struct
+import time
 import unittest
 
 from harness import Server
@@ -15,7 +16,7 @@ from wire import INT64_MAX, INT64_MIN, field, fields, messages
 
 KV, WATCH, LEASE, MAINTENANCE = "/etcdserverpb.KV/", "/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/", "/etcdserverpb.Maintenance/"
 OK, CANCELED, UNKNOWN, INVALID, NOT_FOUND, EXHAUSTED, PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED, INTERNAL = 0, 1, 2, 3, 5, 8, 9, 11, 12, 13
-PROTOCOL_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 1, 3, 6, 9, 11
+PROTOCOL_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, REFUSED_STREAM, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 1, 3, 6, 7, 9, 11
 UNMARSHAL = "grpc: error unmarshalling request: "
 CANNOT_PARSE = "proto: cannot parse invalid wire-format data"
 TOO_MANY_OPS = (INVALID, "etcdserver: too many operations in txn request")
@@ -587,6 +588,29 @@ class Floods(BadInput):
             c.close()
         while self.descriptors() > descriptors:  # ctest's timeout ends this
             self.assert_sound()
+
+
+class Flags(BadInput):
+    flags = ("--max-concurrent-streams", "3", "--grpc-keepalive-interval", "1s", "--grpc-keepalive-timeout", "1s")
+
+    def test_streams(self):
+        c = self.connect()
+        self.assertTrue(c.until(lambda: c.acked and 3 in c.settings))
+        self.assertEqual(c.settings[3], 3)
+        streams = [c.open(WATCH) for _ in range(4)]
+        c.until(lambda: c.response(streams[3]).ended)
+        self.assertEqual([c.response(s).reset for s in streams[:3]], [None, None, None])
+        # nghttp2 takes it for a client that counts wrong, once the client has seen the bound.
+        self.assertTrue(c.response(streams[3]).reset == REFUSED_STREAM or c.goaway[0] == PROTOCOL_ERROR)
+        self.assert_sound()
+
+    def test_who_does_not_answer_pings_goes(self):
+        begin = time.monotonic()
+        c = self.connect()  # answers none
+        self.assertFalse(c.until(lambda: False))
+        self.assertTrue(c.closed)
+        self.assertGreater(time.monotonic() - begin, 1.9)
+        self.assert_sound()
 
 
 class StalledReaders(BadInput):
