@@ -208,7 +208,9 @@ struct member_info {
 struct member_info *engine_members(const struct engine *e, size_t *n);
 /* Was a member with this id removed at some time? */
 bool engine_member_removed(const struct engine *e, uint64_t id);
-/* Configuration changes may add learners up to this number; over: ERR_TOO_MANY_LEARNERS. [member], before the first apply. 0: no bound, as before the call. */
+/* Configuration changes may add learners up to this number; over: ERR_TOO_MANY_LEARNERS. [member], before the first apply. 0: no bound, as before the call;
+ * ENGINE_NO_LEARNERS: none at all. */
+#define ENGINE_NO_LEARNERS UINT32_MAX
 void engine_set_max_learners(struct engine *e, uint32_t n);
 
 /* raftpb.ConfState as of the applied index, each list ascending. */

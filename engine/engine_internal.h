@@ -195,7 +195,7 @@ struct engine {
     int64_t index_target; /* compaction of the index, begun last */
     bool index_compacting;
     struct origin installed; /* index 0: the log follows */
-    uint32_t learners_max;   /* 0: no bound */
+    uint32_t learners_max;   /* 0: no bound; or ENGINE_NO_LEARNERS */
     bool halted;           /* an entry could not be applied: nothing more will be */
 
     /* Store thread only. */

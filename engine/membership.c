@@ -194,7 +194,8 @@ static enum err add_member(struct engine *e, int type, uint64_t id, const struct
         return err;
     }
     bool learner = j->is_learner && type == RAFTPB__CONF_CHANGE_TYPE__ConfChangeAddLearnerNode;
-    if (learner && e->learners_max > 0 && count_learners(&e->members) >= e->learners_max) {
+    bool enough = e->learners_max > 0 && count_learners(&e->members) >= e->learners_max;
+    if (learner && (enough || e->learners_max == ENGINE_NO_LEARNERS)) {
         return ERR_TOO_MANY_LEARNERS;
     }
     if (e->members.n >= MEMBERS_MAX) {

@@ -149,7 +149,7 @@ struct member_config {
     uint32_t compaction_batch_limit;
     uint64_t compaction_pause_ms; /* between two steps of physical compaction; 0: etcd's 10 ms, and steps are gathered (COMPACTION_BATCHES_PER_COMMIT) */
     uint32_t max_request_bytes;
-    uint32_t max_learners;    /* etcd's --max-learners */
+    uint32_t max_learners;    /* etcd's --max-learners, as engine_set_max_learners wants it */
     struct auto_compact_config auto_compact;
     uint64_t slow_apply_ns; /* applying one entry took longer: a warning; 0: none */
     bool priority_requests; /* etcd's gate PriorityRequest: revocations of leases pass a backlog of twice the usual */

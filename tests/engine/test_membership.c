@@ -246,6 +246,8 @@ static void learners_are_bounded(void **state)
     /* Another place is free once it was promoted. */
     assert_int_equal(change(&f, ADD, 2, "{\"id\":2,\"peerURLs\":null,\"isPromote\":true}"), OK);
     assert_int_equal(change(&f, ADD_LEARNER, 3, LEARNER("3", "http://c")), OK);
+    engine_set_max_learners(f.e, ENGINE_NO_LEARNERS);
+    assert_int_equal(change(&f, ADD_LEARNER, 4, LEARNER("4", "http://d")), ERR_TOO_MANY_LEARNERS);
     engine_set_max_learners(f.e, 0);
     assert_int_equal(change(&f, ADD_LEARNER, 4, LEARNER("4", "http://d")), OK);
     struct engine_conf c;

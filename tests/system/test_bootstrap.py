@@ -334,6 +334,12 @@ class Joining(Case):
         self.ctl(m, "put", "k", "v")
         self.stop_all(members + [m])
 
+    def test_no_learners(self):
+        members = self.cluster(1, more=["--max-learners=0"])
+        self.assertIn("too many learner members in cluster",
+                      self.ctl(members[0], "member", "add", "x", "--learner", "--peer-urls", "http://127.0.0.1:1", code=1))
+        self.stop_all(members)
+
     def test_refusals(self):
         members = self.cluster(1, more=["--max-learners=2"])
         m = self.member("m1")

@@ -134,7 +134,7 @@ class Flags(Case):
         self.assertEqual(os.listdir(self.dir), [])
 
     def test_what_this_version_refuses(self):
-        for flag in ("--max-learners=0", "--experimental-max-learners=-1", "--discovery=x", "--discovery-proxy=x", "--proxy=on", "--experimental-enable-v2v3=/x"):
+        for flag in ("--max-learners=-1", "--experimental-max-learners=-1", "--discovery=x", "--discovery-proxy=x", "--proxy=on", "--experimental-enable-v2v3=/x"):
             with self.subTest(flag):
                 code, _, err = self.run_to_end(flag)
                 self.assertEqual(code, 1)

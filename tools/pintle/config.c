@@ -126,7 +126,7 @@ static void fill(struct config *c)
     uint64_t catch_up = flag_get(f, "snapshot-catchup-entries")->u;
     c->catch_up_entries = catch_up == 0 ? 5000 : catch_up;
     int64_t learners = flag_get(f, "max-learners")->i;
-    c->max_learners = bounded((uint64_t)learners, UINT32_MAX); /* checked: positive */
+    c->max_learners = bounded((uint64_t)learners, UINT32_MAX - 1); /* checked: not negative */
     c->existing_cluster = strcmp(flag_get(f, "initial-cluster-state")->text, "existing") == 0;
     c->force_new_cluster = flag_get(f, "force-new-cluster")->b;
     c->strict_reconfig = flag_get(f, "strict-reconfig-check")->b;

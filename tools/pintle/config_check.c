@@ -233,8 +233,8 @@ enum err config_check_support(struct config *c, struct err_ctx *ec)
     }
     explain_gates(c);
     explain_snapshot_count(c);
-    if (flag_get(&c->flags, "max-learners")->i < 1) {
-        return err_set(ec, ERR_UNSUPPORTED, "--max-learners below 1 is not supported by this version");
+    if (flag_get(&c->flags, "max-learners")->i < 0) {
+        return err_set(ec, ERR_UNSUPPORTED, "--max-learners below 0 is not supported by this version");
     }
     return OK;
 }

@@ -260,7 +260,7 @@ static struct member_config member_config_of(struct server *s, struct backend *b
         .auto_compact = s->operations.auto_compact,
         .slow_apply_ns = s->operations.slow_apply_ns,
         .priority_requests = s->operations.priority_requests,
-        .max_learners = c->max_learners,
+        .max_learners = c->max_learners == 0 ? ENGINE_NO_LEARNERS : c->max_learners,
         .strict_reconfig = c->strict_reconfig,
         .fast_forward = c->fast_forward,
         .version = ETCD_VERSION,
