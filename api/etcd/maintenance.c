@@ -7,6 +7,7 @@
 #include <uv.h>
 
 #include "base/mem.h"
+#include "engine/describe.h"
 
 enum { FIELD_ALARM = 10 }; /* of InternalRaftRequest */
 #define QUOTA_DEFAULT 2147483648ll
@@ -37,11 +38,6 @@ static void on_alarm(struct grpc_call *c, struct slice bytes)
 
 /* --- status ------------------------------------------------------------------------------------------------- */
 
-static const char *alarm_name(int type)
-{
-    return type == ETCDSERVERPB__ALARM_TYPE__NOSPACE ? "NOSPACE" : "CORRUPT";
-}
-
 static void add_errors(struct bytes *b, const struct etcd_server *s, const struct member_status *st)
 {
     if (st->leader == 0) {
@@ -50,9 +46,13 @@ static void add_errors(struct bytes *b, const struct etcd_server *s, const struc
     struct alarm alarms[64];
     size_t n = engine_alarms(s->engine, alarms, 64);
     for (size_t i = 0; i < n && i < 64; i++) {
-        char text[64];
-        int len = snprintf(text, sizeof(text), "memberID:%" PRIu64 " alarm:%s", alarms[i].member_id, alarm_name(alarms[i].type));
-        wire_add_bytes(b, 8, slice_of(text, (size_t)len));
+        Etcdserverpb__AlarmMember a = ETCDSERVERPB__ALARM_MEMBER__INIT;
+        struct bytes text = {0};
+        a.memberid = alarms[i].member_id;
+        a.alarm = (Etcdserverpb__AlarmType)alarms[i].type;
+        describe_message(&a.base, &text);
+        wire_add_bytes(b, 8, slice_of(text.data, text.len - 1));
+        bytes_deinit(&text);
     }
 }
 

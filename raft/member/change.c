@@ -150,6 +150,9 @@ void change_begin(struct member *m, struct member_op *op)
 {
     struct census c = take_census(m, op->change->id);
     enum err e = reconfig_check(&c, op->change->kind);
+    if (e == OK && op->change->id == RAFT_NONE) {
+        e = ERR_MEMBER_NOT_FOUND; /* raft would take a change of nobody for no change, and succeed */
+    }
     if (e != OK) {
         member_complete(m, op, e);
         return;
