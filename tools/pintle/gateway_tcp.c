@@ -1,7 +1,7 @@
 /* gateway_tcp.c - see gateway_tcp.h.
  *
- * A pair is a client and the connection to its endpoint. Each direction has one buffer: reading stops while what was read is being written, so
- * that a slow side holds the other back and memory stays flat. Whichever side ends first ends the pair, as in etcd.
+ * A pair is a client and the connection to its endpoint. All read into one buffer, and what was read is written at once; reading stops while what
+ * the other side did not take is being written, so that a slow side holds the other back, memory stays flat, and an idle pair holds no buffer. Whichever side ends first ends the pair, as in etcd.
  */
 #include "tools/pintle/gateway_tcp.h"
 
@@ -22,7 +22,7 @@
 
 #define ENDPOINTS_MAX 1024u
 #define PAIRS_MAX 32768u           /* clients at a time; more are closed at once */
-#define BUFFER_BYTES (32u * 1024u) /* of each direction */
+#define BUFFER_BYTES (32u * 1024u) /* of one read, and at most of what waits in each direction */
 #define BACKLOG 1024
 #define NS_PER_MS 1000000
 #define ADDRESS_BYTES (INET6_ADDRSTRLEN + 16u)
@@ -47,6 +47,7 @@ struct gateway {
     size_t n_endpoints;
     size_t next;
     size_t n_pairs;
+    char buffer[BUFFER_BYTES]; /* what was read last */
     const char *listen;
     int64_t retry_ns;
     char retry_text[32];
@@ -71,7 +72,7 @@ struct direction {
     struct pair *pair;
     uv_stream_t *from, *to;
     uv_write_t write;
-    char buffer[BUFFER_BYTES];
+    char *rest; /* owned; what `to` has not taken yet */
 };
 struct pair {
     struct gateway *gateway;
@@ -175,6 +176,8 @@ static void release(struct pair *p)
 {
     if (--p->n_open == 0) {
         p->gateway->n_pairs--;
+        free(p->up.rest);
+        free(p->down.rest);
         free(p);
     }
 }
@@ -200,10 +203,9 @@ static void close_pair(struct pair *p)
 
 static void on_room(uv_handle_t *h, size_t hint, uv_buf_t *out)
 {
-    struct pair *p = h->data;
-    struct direction *d = (uv_tcp_t *)h == p->client ? &p->up : &p->down;
+    const struct pair *p = h->data;
     (void)hint;
-    *out = uv_buf_init(d->buffer, BUFFER_BYTES);
+    *out = uv_buf_init(p->gateway->buffer, BUFFER_BYTES);
 }
 
 static void on_bytes(uv_stream_t *s, ssize_t n, const uv_buf_t *buf);
@@ -214,6 +216,8 @@ static void on_written(uv_write_t *w, int status)
     if (d->pair->closing) {
         return;
     }
+    free(d->rest);
+    d->rest = NULL;
     if (status != 0 || uv_read_start(d->from, on_room, on_bytes) != 0) {
         close_pair(d->pair);
     }
@@ -231,7 +235,15 @@ static void on_bytes(uv_stream_t *s, ssize_t n, const uv_buf_t *buf)
         return;
     }
     uv_buf_t out = uv_buf_init(buf->base, (unsigned)n);
+    int rc = uv_try_write(d->to, &out, 1); /* an error shows in the write below */
+    size_t taken = rc > 0 ? (size_t)rc : 0;
+    if (taken == (size_t)n) {
+        return;
+    }
     (void)uv_read_stop(s); /* always 0 */
+    d->rest = xalloc((size_t)n - taken);
+    memcpy(d->rest, buf->base + taken, (size_t)n - taken);
+    out = uv_buf_init(d->rest, (unsigned)((size_t)n - taken));
     d->write.data = d;
     if (uv_write(&d->write, d->to, &out, 1, on_written) != 0) {
         close_pair(p);
