@@ -414,7 +414,7 @@ class CommandLine(unittest.TestCase):
                            (["--tls-min-version=TLS1.3", "--tls-max-version=TLS1.2"], "min version (TLS1.3) is greater than max version (TLS1.2)"),
                            (["--tls-min-version=TLS1.3", "--listen-cipher-suites=x"], "cipher suites cannot be configured when only TLS1.3 is enabled"),
                            (["--debug=perhaps"], 'invalid argument "perhaps" for "--debug" flag'),
-                           (["--discovery-srv=example.com"], "not supported"),
+                           (["--discovery-srv=nowhere.invalid"], "dns lookup errors"),
                            (["--experimental-leasing-prefix=x"], "not supported"),
                            (["--listen-addr=nowhere"], "missing port in address")):
             with self.subTest(flags):

@@ -136,6 +136,21 @@ class Gateway(World):
         first.stop()
         self.assertEqual(etcdctl(front, "get", "who").out.split(), ["who", "second"])
 
+    def test_of_the_grpc_proxy(self):
+        """It finds its servers in the same way."""
+        server = self.server()
+        NAMES.services = {f"_etcd-client-mine._tcp.{DOMAIN}": [(0, 0, server.port, f"n0.{DOMAIN}")]}
+        port = free_port()
+        with open(os.path.join(self.dir, "gateway.log"), "wb") as log:
+            p = subprocess.Popen([PINTLE, "grpc-proxy", "start", "--listen-addr", f"127.0.0.1:{port}", "--discovery-srv", DOMAIN, "--discovery-srv-name=mine",
+                                  "--insecure-discovery"], stderr=log, stdout=log)
+        self.addCleanup(lambda: (p.kill(), p.wait()))
+        self.until("the proxy", lambda: p.poll() is not None or "started gRPC proxy" in self.text())
+
+        class Front:
+            endpoint = f"127.0.0.1:{port}"
+        self.assertEqual(etcdctl(Front, "put", "who", "me").code, 0, self.text())
+
     def test_secure_alone(self):
         ca = Authority(self.dir, "ca")
         cert, key = ca.make("server", sans=f"DNS:{DOMAIN}")

@@ -21,6 +21,7 @@
 #include "tools/pintle/sd_notify.h"
 #include "tools/pintle/self_signed.h"
 #include "tools/pintle/server.h"
+#include "tools/pintle/srv_clients.h"
 
 #define RECV_BYTES_MAX (4u * 1024u * 1024u) /* of a client's request, grpc-go's default, as with etcd's proxy */
 #define HOST_NAME_BYTES 256u
@@ -35,6 +36,9 @@ struct grpc_proxy {
     struct loop *loop;
     struct tls *tls; /* NULL: plain */
     struct client_options upstream;
+    struct srv_endpoints found;
+    const char *const *endpoints; /* NULL-terminated; of `found` or `o` */
+    size_t n_endpoints;
     struct proxy *proxy;
     struct grpc_server *server;
     struct http_server *metrics_server; /* NULL: none */
@@ -97,14 +101,8 @@ static void check(const struct proxy_options *o)
     if (min == TLS_1_3 && o->ciphers.n > 0) {
         die("cipher suites cannot be configured when only TLS1.3 is enabled");
     }
-    if (is_set(o->discovery_srv) || is_set(o->discovery_srv_name)) {
-        die("--discovery-srv is not supported by this version of grpc-proxy");
-    }
     if (is_set(o->leasing_prefix)) {
         die("--experimental-leasing-prefix is not supported by this version");
-    }
-    if (o->endpoints.n == 0) {
-        die("etcdclient: no available endpoints");
     }
 }
 
@@ -300,10 +298,28 @@ static void choose_upstream(struct grpc_proxy *g)
     }
 }
 
+/* --endpoints, or what the name servers say. */
+static void find_endpoints(struct grpc_proxy *g)
+{
+    const struct proxy_options *o = &g->o;
+    const struct srv_wanted wanted = {.domain = o->discovery_srv, .name = o->discovery_srv_name, .ca_file = o->ca, .insecure = o->insecure_discovery};
+    struct err_ctx ec = {{0}};
+    if (srv_clients_find(&wanted, g->log, &g->found, &ec) != OK) {
+        die(ec.text);
+    }
+    g->endpoints = (const char *const *)(g->found.texts != NULL && g->found.texts[0] != NULL ? g->found.texts : g->o.endpoints.words);
+    while (g->endpoints[g->n_endpoints] != NULL) {
+        g->n_endpoints++;
+    }
+    if (g->n_endpoints == 0) {
+        die("etcdclient: no available endpoints");
+    }
+}
+
 /* One of them, for /metrics; as etcd any of them, chosen at start. */
 static const char *some_endpoint(const struct grpc_proxy *g)
 {
-    return g->o.endpoints.words[clock_now_ns(clock_real()) % g->o.endpoints.n];
+    return g->endpoints[clock_now_ns(clock_real()) % g->n_endpoints];
 }
 
 static void create_proxy(struct grpc_proxy *g)
@@ -316,8 +332,8 @@ static void create_proxy(struct grpc_proxy *g)
         .dial = dial,
         .dial_arg = g,
         .look_ms = g->upstream.keepalive_ms > 0 ? LOOK_MS : 0,
-        .endpoints = (const char *const *)o->endpoints.words,
-        .n_endpoints = o->endpoints.n,
+        .endpoints = g->endpoints,
+        .n_endpoints = g->n_endpoints,
         .sync_interval_ms = ms_of(o->sync_ns),
         .name_space = o->name_space,
         .advertise_url = o->advertise,
@@ -399,6 +415,7 @@ int grpc_proxy_main(int argc, char **argv)
     g->loop = loop_create(0);
     open_tls(g);
     choose_upstream(g);
+    find_endpoints(g);
     create_proxy(g);
     listen_for_clients(g);
     listen_for_metrics(g);
