@@ -39,6 +39,7 @@ struct route_of {
 
 struct watch_groups;
 struct keeper;
+struct leader;
 struct members;
 
 struct proxy {
@@ -49,6 +50,7 @@ struct proxy {
     struct cache *cache;
     struct watch_groups *groups;
     struct keeper *keeper;
+    struct leader *leader;
     struct members *members;
     struct grpc_method *methods; /* owned */
     struct route_of *routes;     /* owned */
@@ -92,6 +94,16 @@ extern const struct route kv_routes[], watch_routes[], lease_routes[], cluster_r
 struct watch_groups *watch_groups_create(struct proxy *p);
 /* lease.c */
 struct keeper *keeper_create(struct proxy *p);
+/* leader.c */
+struct leader *leader_create(struct proxy *p);
+/* A client's stream, which may want to end when there is no leader. Zeroed at first. */
+struct led {
+    struct led *next, **prev; /* prev NULL: it does not want to, or has left */
+    struct grpc_call *call;
+};
+/* It ends at once when there is none now. To leave when it has ended. */
+void led_join(struct led *s, struct grpc_call *c);
+void led_leave(struct led *s);
 /* members.c */
 struct members *members_create(struct proxy *p);
 void members_start(struct members *m);

@@ -39,6 +39,7 @@ struct renewal {
 struct keep_stream {
     struct proxy *proxy;
     struct grpc_call *call; /* borrowed: `ended` frees this */
+    struct led led;
     struct wait *waits;
     unsigned n; /* requests without an answer */
     bool half_closed; /* ends with the last answer */
@@ -223,6 +224,7 @@ static void on_started(struct grpc_call *c)
     s->proxy = proxy_of(c);
     s->call = c;
     *grpc_call_state(c) = s;
+    led_join(&s->led, c);
 }
 
 static struct renewal *renewal_of(struct keeper *k, int64_t id)
@@ -297,6 +299,7 @@ static void on_ended(struct grpc_call *c)
 {
     struct keep_stream *s = *grpc_call_state(c);
     *grpc_call_state(c) = NULL;
+    led_leave(&s->led);
     while (s->waits != NULL) {
         part(s->waits);
     }

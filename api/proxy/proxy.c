@@ -160,6 +160,7 @@ struct proxy *proxy_create(const struct proxy_config *cfg)
     p->cache = cache_create();
     p->groups = watch_groups_create(p);
     p->keeper = keeper_create(p);
+    p->leader = leader_create(p);
     p->members = members_create(p);
     p->sync.news = on_synced;
     p->sync_timer.fire = on_sync;

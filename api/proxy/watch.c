@@ -45,6 +45,7 @@ struct watcher {
 struct stream {
     struct proxy *proxy;
     struct grpc_call *call; /* borrowed: `ended` frees this */
+    struct led led;
     struct watcher *watchers;
     int64_t next_id;
     struct up_call check; /* the read before a creation */
@@ -608,6 +609,7 @@ static void on_started(struct grpc_call *c)
     s->call = c;
     s->check.news = on_checked;
     *grpc_call_state(c) = s;
+    led_join(&s->led, c);
 }
 
 static void on_message(struct grpc_call *c, struct slice message)
@@ -636,6 +638,7 @@ static void on_ended(struct grpc_call *c)
 {
     struct stream *s = *grpc_call_state(c);
     *grpc_call_state(c) = NULL;
+    led_leave(&s->led);
     while (s->watchers != NULL) {
         remove_watcher(s->watchers);
     }

@@ -85,7 +85,7 @@ class Watch:
 
 
 def watches(server):
-    """How many the server has, which is not of a proxy's business."""
+    """How many the server has: with a proxy in between one is for the leader, since etcdctl wants to know when there is none."""
     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10) as r:
         return next(int(float(line.split()[1])) for line in r.read().decode().splitlines() if line.startswith("etcd_debugging_mvcc_watcher_total "))
 
@@ -131,6 +131,11 @@ class Calls(Case):
         cls.addClassCleanup(cls.server.close)
         cls.shared = Proxy([cls.server.endpoint])
         cls.addClassCleanup(cls.shared.close)
+        first = Watch(cls.shared, "nothing")
+        cls.addClassCleanup(first.close)
+        deadline = time.monotonic() + 20
+        while watches(cls.server) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def test_keys(self):
         p = self.shared
@@ -267,7 +272,7 @@ class Endpoints(Case):
         p = self.proxy([f"127.0.0.1:{port}", f"127.0.0.1:{server.port}"])
         self.await_(lambda: p.text().count(b"connected to an endpoint"), 2)
         watchers = [self.watch(p, f"e/{i}") for i in range(4)]  # on one and on the other
-        self.await_(lambda: watches(server), 4)
+        self.await_(lambda: watches(server), 5)
         lease = self.ctl(p, "lease", "grant", "60").split()[1]
         gateway.process.kill()
         for i in range(4):
@@ -281,7 +286,7 @@ class Endpoints(Case):
         server = self.serve()
         p = self.proxy([server.endpoint])
         w = self.watch(p, "b")
-        self.await_(lambda: watches(server), 1)
+        self.await_(lambda: watches(server), 2)
         self.ctl(p, "put", "b", "1")
         self.assertEqual(w.lines(3), ["PUT", "b", "1"])
         self.assertEqual(server.stop(), -signal.SIGTERM)
@@ -309,6 +314,27 @@ class Endpoints(Case):
         self.await_(urls, [both[0].endpoint])
 
 
+class Leader(Case):
+    def test_watch_ends_without_one(self):
+        """etcdctl's watch wants a leader: of two members, the one that is left has none."""
+        peers = [free_port() for _ in range(2)]
+        cluster = ",".join(f"m{i}=http://127.0.0.1:{port}" for i, port in enumerate(peers))
+        members = [Server(["--name", f"m{i}", "--listen-peer-urls", f"http://127.0.0.1:{port}", "--initial-advertise-peer-urls", f"http://127.0.0.1:{port}",
+                           "--initial-cluster", cluster, "--heartbeat-interval", "50", "--election-timeout", "250"]) for i, port in enumerate(peers)]
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            for m in members:
+                self.addCleanup(m.close)
+            list(pool.map(Server.start, members))
+        p = self.proxy([members[0].endpoint])
+        w = self.watch(p, "a")
+        self.await_(lambda: watches(members[0]), 2)
+        self.ctl(p, "put", "a", "1")
+        self.assertEqual(w.lines(3), ["PUT", "a", "1"])
+        members[1].kill()
+        out, err = w.process.communicate(timeout=20)
+        self.assertIn("no leader", out + err)
+
+
 class Namespace(Case):
     def test_all(self):
         server = self.serve()
@@ -316,7 +342,7 @@ class Namespace(Case):
         self.ctl(server, "put", "out", "side")
         self.ctl(server, "put", "nt", "behind")
         w = self.watch(p, "", "--prefix", "--prev-kv")
-        self.await_(lambda: watches(server), 1)
+        self.await_(lambda: watches(server), 2)
         self.ctl(p, "put", "a", "1")
         self.assertEqual(self.ctl(server, "get", "", "--prefix", "--keys-only").split(), ["ns/a", "nt", "out"])
         self.assertEqual(self.ctl(p, "get", "", "--from-key"), "a\n1\n")
@@ -357,7 +383,7 @@ class Login(Case):
         denied = self.watch(p, *user, "other")
         out, err = denied.process.communicate(timeout=20)
         self.assertIn("permission denied", out + err)
-        self.await_(lambda: watches(server), 1)
+        self.await_(lambda: watches(server), 1)  # that for the leader is refused, but its stream stays
         self.ctl(p, "--user", "root:r", "put", "mine/a", "2")
         self.assertEqual(allowed.lines(3), ["PUT", "mine/a", "2"])
 
@@ -387,7 +413,7 @@ class Secure(Case):
         self.ctl(p, *flags, "put", "a", stdin="x" * 1000000)
         self.assertEqual(self.ctl(p, *flags, "get", "a"), "a\n" + "x" * 1000000 + "\n")
         w = self.watch(p, *flags, "a")
-        self.await_(lambda: "etcd_debugging_mvcc_watcher_total 1\n" in page("/metrics"), True)
+        self.await_(lambda: "etcd_debugging_mvcc_watcher_total 2\n" in page("/metrics"), True)
         self.ctl(p, *flags, "put", "a", "2")
         self.assertEqual(w.lines(3), ["PUT", "a", "2"])
         self.assertNotEqual(etcdctl(p, "--cacert", ca.cert, "--dial-timeout=2s", "--command-timeout=2s", "get", "a").code, 0)  # no certificate
