@@ -402,10 +402,19 @@ static void dial(struct up_link *l)
     ASSERT(uv_queue_work(loop_uv(l->up->cfg.loop), &l->work, on_dial, on_dialled) == 0);
 }
 
-/* At the end of each turn: what it queued goes out; a link that said goodbye, or nobody wants, ends when it is idle. */
+static struct up_link *add(struct upstream *up, const char *endpoint);
+
+/* The server said goodbye, or the connection has numbered all the streams that it can; what runs on it may run for ever. */
+static void replace(struct up_link *l)
+{
+    struct upstream *up = l->up;
+    l->removed = true;
+    loop_timer_set(up->cfg.loop, &add(up, l->endpoint)->timer, loop_now_ms(up->cfg.loop) + PROXY_REDIAL_MIN_MS);
+}
+
+/* At the end of each turn: what it queued goes out; a link that takes no calls any more, or nobody wants, ends when it is idle. */
 static void on_turn_end(struct loop *loop, void *arg)
 {
-    (void)loop;
     struct upstream *up = arg;
     for (struct up_link *l = up->links, *next; l != NULL; l = next) {
         next = l->next;
@@ -416,6 +425,9 @@ static void on_turn_end(struct loop *loop, void *arg)
             go_down(l);
             loop_again(loop); /* who heard of it may have asked for something, of any link */
             return;
+        }
+        if (!l->removed && !client_usable(l->client)) {
+            replace(l);
         }
         if (client_flush(l->client) != OK) {
             loop_timer_set(up->cfg.loop, &l->timer, 0); /* its calls hear of it in a turn of their own */
@@ -450,7 +462,7 @@ static struct up_link *find(struct upstream *up, const char *endpoint)
     return l;
 }
 
-static void add(struct upstream *up, const char *endpoint)
+static struct up_link *add(struct upstream *up, const char *endpoint)
 {
     struct up_link *l = xcalloc(1, sizeof(*l));
     l->up = up;
@@ -462,7 +474,7 @@ static void add(struct upstream *up, const char *endpoint)
         last = &(*last)->next;
     }
     *last = l;
-    dial(l);
+    return l;
 }
 
 void upstream_set_endpoints(struct upstream *up, const char *const *endpoints, size_t n)
@@ -486,7 +498,7 @@ void upstream_set_endpoints(struct upstream *up, const char *const *endpoints, s
     }
     for (size_t i = 0; i < n; i++) {
         if (find(up, endpoints[i]) == NULL) {
-            add(up, endpoints[i]);
+            dial(add(up, endpoints[i]));
         }
     }
 }

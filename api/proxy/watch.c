@@ -619,6 +619,11 @@ static void on_message(struct grpc_call *c, struct slice message)
         request(s, message);
         return;
     }
+    if (s->waiting_at > s->waiting.len / 2) {
+        memmove(s->waiting.data, s->waiting.data + s->waiting_at, s->waiting.len - s->waiting_at);
+        s->waiting.len -= s->waiting_at;
+        s->waiting_at = 0;
+    }
     if (s->n_waiting >= PROXY_WATCH_REQUESTS_MAX || s->waiting.len + message.len > PROXY_WATCH_QUEUE_BYTES) {
         grpc_finish(c, GRPC_RESOURCE_EXHAUSTED, "too many watch requests are waiting");
         return;

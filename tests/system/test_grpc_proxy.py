@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import tempfile
 import threading
@@ -12,7 +13,9 @@ import unittest
 import urllib.error
 import urllib.request
 
+import wire
 from certs import Authority, run
+from raw_http2 import Connection, message
 from harness import PINTLE, Server, etcdctl, free_port
 
 READY = b'"msg":"started gRPC proxy"'
@@ -312,6 +315,34 @@ class Endpoints(Case):
         self.assertEqual(len(urls()), 2)
         both[1].process.kill()
         self.await_(urls, [both[0].endpoint])
+
+
+class Stalled(Case):
+    def test_a_client_that_does_not_read(self):
+        """It loses its stream once too much waits for it; who shares its upstream watch gets everything, and the proxy forgets what it held."""
+        server = self.serve()
+        p = self.proxy([server.endpoint])
+        reader = self.watch(p, "s")
+        create = wire.field(1, wire.field(1, "s"))
+        settings = struct.pack(">HI", 4, 65535)
+        with Connection(p.port, settings=settings, window=0) as c:
+            streams = [c.open("/etcdserverpb.Watch/Watch") for _ in range(4)]
+            for s in streams:
+                c.data(s, message(create), end=False)
+            self.await_(lambda: p.metric("etcd_grpc_proxy_watchers_coalescing_total"), 4)
+            for _ in range(12):
+                self.ctl(p, "put", "s", stdin="x" * 1000000)
+            self.assertEqual(len("".join(reader.lines(36))), 12 * (3 + 1 + 1000000))
+            self.await_(lambda: p.text().count(b"the client does not read"), 4)
+            self.await_(lambda: p.metric("etcd_grpc_proxy_watchers_coalescing_total"), 0)
+            for s in streams:
+                while not c.response(s).ended:
+                    self.assertTrue(c.read_frame())
+                self.assertEqual(c.response(s).reset, 8)  # CANCEL
+            for s in [c.open("/etcdserverpb.KV/Range") for _ in range(100)]:
+                c.data(s, message(wire.field(1, "s")))
+            self.assertEqual(self.ctl(p, "put", "other", "1"), "OK\n")
+            self.assertEqual(self.ctl(p, "get", "other"), "other\n1\n")
 
 
 class Leader(Case):
