@@ -11,6 +11,7 @@
 #define ENGINE_MEMBERSHIP_H
 
 #include "api/proto/raft.pb-c.h"
+#include "base/json.h"
 #include "engine/engine_internal.h"
 
 #define MEMBERS_MAX 64u     /* as many as raft's configuration holds; ERR_LIMIT */
@@ -72,26 +73,5 @@ MUST_CHECK enum err member_json_decode(struct slice json,
 void member_json_deinit(struct member_json *m);
 /* As Go's encoding/json writes it. */
 void member_json_encode(const struct member_info *m, struct bytes *out);
-void json_add_string(struct bytes *out, const char *s);
-
-/* A reader over JSON text; every function skips white space first and fails with ERR_INVALID. */
-struct json {
-    struct slice rest;
-    unsigned depth;
-};
-#define JSON_DEPTH_MAX 16u
-bool json_take(struct json *j,
-               char c); /* true when the next character is `c`, which is then taken */
-MUST_CHECK enum err json_string(struct json *j, struct bytes *out); /* appends without a NUL */
-MUST_CHECK enum err json_u64(struct json *j, uint64_t *out);
-MUST_CHECK enum err json_bool(struct json *j, bool *out);
-MUST_CHECK enum err json_skip(struct json *j);
-/* Walk an object: calls `field` for each name; it takes the value. */
-MUST_CHECK enum err json_object(struct json *j,
-                                enum err (*field)(void *arg, const char *name, struct json *j),
-                                void *arg);
-/* Walk an array; null counts as empty. */
-MUST_CHECK enum err json_array(struct json *j, enum err (*item)(void *arg, struct json *j),
-                               void *arg);
 
 #endif

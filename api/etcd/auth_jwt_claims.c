@@ -1,10 +1,11 @@
 /* auth_jwt_claims.c - see auth_jwt_claims.h. The reader below it is the engine's
- * (engine/membership_json.c). */
+ * (base/json.h). */
 #include "api/etcd/auth_jwt_claims.h"
 
 #include <stdlib.h>
 
-#include "engine/membership.h"
+#include "base/assert.h"
+#include "base/json.h"
 
 #define NUMBER_BYTES_MAX 32u
 

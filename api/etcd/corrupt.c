@@ -15,8 +15,8 @@
 #include <uv.h>
 
 #include "api/etcd/corrupt_rules.h"
+#include "base/json.h"
 #include "base/mem.h"
-#include "engine/membership.h"
 
 #define HASHES_MAX 10u /* the engine remembers no more of them */
 

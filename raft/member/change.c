@@ -7,26 +7,11 @@
 #include <time.h>
 
 #include "base/assert.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "raft/member/reconfig.h"
 
 /* --- the entry -------------------------------------------------------------------------------------------- */
-
-void change_json_text(struct bytes *b, const char *s)
-{
-    bytes_add_str(b, "\"");
-    for (; *s != '\0'; s++) {
-        unsigned char c = (unsigned char)*s;
-        if (c == '"' || c == '\\') {
-            bytes_printf(b, "\\%c", c);
-        } else if (c < 0x20 || c == '<' || c == '>' || c == '&') {
-            bytes_printf(b, "\\u%04x", c);
-        } else {
-            bytes_add(b, s, 1);
-        }
-    }
-    bytes_add_str(b, "\"");
-}
 
 void change_context(struct bytes *out, uint64_t id, const char *name, const char *const *peer_urls, bool learner, int promote)
 {
@@ -37,7 +22,7 @@ void change_context(struct bytes *out, uint64_t id, const char *name, const char
         bytes_add_str(out, "[");
         for (size_t i = 0; peer_urls[i] != NULL; i++) {
             bytes_add_str(out, i > 0 ? "," : "");
-            change_json_text(out, peer_urls[i]);
+            json_add_string(out, peer_urls[i]);
         }
         bytes_add_str(out, "]");
     }
@@ -46,7 +31,7 @@ void change_context(struct bytes *out, uint64_t id, const char *name, const char
     }
     if (name[0] != '\0') {
         bytes_add_str(out, ",\"name\":");
-        change_json_text(out, name);
+        json_add_string(out, name);
     }
     if (promote >= 0) {
         bytes_add_str(out, promote > 0 ? ",\"isPromote\":true" : ",\"isPromote\":false");

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/assert.h"
+#include "base/json.h"
 #include "base/mem.h"
 #include "base/wire.h"
 
@@ -63,11 +64,11 @@ static void publish_v2(struct member *m)
     struct bytes json = {0};
     char path[64];
     bytes_add_str(&json, "{\"name\":");
-    change_json_text(&json, m->cfg.name);
+    json_add_string(&json, m->cfg.name);
     bytes_add_str(&json, ",\"clientURLs\":[");
     for (size_t i = 0; m->cfg.client_urls[i] != NULL; i++) {
         bytes_add_str(&json, i > 0 ? "," : "");
-        change_json_text(&json, m->cfg.client_urls[i]);
+        json_add_string(&json, m->cfg.client_urls[i]);
     }
     bytes_add_str(&json, "]}");
     (void)snprintf(path, sizeof(path), "/0/members/%" PRIx64 "/attributes", m->cfg.member_id);

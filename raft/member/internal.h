@@ -237,7 +237,6 @@ void install_refused(struct member *m); /* raft did not want it: answer */
 void change_begin(struct member *m, struct member_op *op);
 void transfer_begin(struct member *m, struct member_op *op);
 void transfer_turn(struct member *m);
-void change_json_text(struct bytes *out, const char *s); /* as a JSON string */
 /* The data of an entry that makes one change. */
 struct buf *change_entry(enum raft_conf_change_type type, uint64_t node, uint64_t request_id, struct slice context);
 /* The context of a configuration change: a member as etcd's JSON. `promote` -1: no such field. */
