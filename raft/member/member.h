@@ -133,7 +133,7 @@ struct member_config {
     struct vfs *vfs;
     const struct clock *clock;
     struct logger *log;      /* may be NULL */
-    struct metrics *metrics; /* may be NULL */
+    struct metrics *metrics; /* borrowed */
     const char *wal_dir;
     uint64_t segment_bytes;
     bool no_sync;
