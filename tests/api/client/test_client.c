@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
+#include <poll.h>
 
 #include "api/client/client.h"
 #include "base/mem.h"
@@ -211,6 +212,114 @@ static void test_unread_messages_hold_the_server(void **state)
     client_stream_close(&s);
 }
 
+/* --- from an event loop --- */
+
+/* Poll as a loop would, until `over` or the connection's end. */
+static enum err drive_until(struct client *c, const bool *over)
+{
+    enum err e = OK;
+    bool again = true;
+    for (unsigned i = 0; i < 10000 && e == OK && !*over; i++) {
+        struct pollfd p = {.fd = client_fd(c), .events = (short)(POLLIN | (client_wants_write(c) ? POLLOUT : 0))};
+        assert_true(poll(&p, 1, again ? 0 : WAIT_MS) >= 0);
+        e = client_drive(c, &again);
+    }
+    return e;
+}
+
+struct listener {
+    struct client_stream *stream;
+    struct bytes got;
+    size_t n_messages;
+    bool over;
+};
+
+static void on_news(void *arg)
+{
+    struct listener *l = arg;
+    struct slice message;
+    while (client_stream_front(l->stream, &message)) {
+        if (message.len < 64) {
+            bytes_add(&l->got, message.data, message.len);
+        }
+        l->n_messages++;
+        client_stream_drop(l->stream);
+    }
+    l->over = client_stream_status(l->stream) != NULL;
+}
+
+static void test_driven_streams(void **state)
+{
+    struct fixture *f = *state;
+    struct listener ls[8] = {{0}};
+    client_cork(f->client);
+    for (size_t i = 0; i < 8; i++) {
+        const uint8_t token = (uint8_t)('a' + i);
+        const struct client_pair pair = {"token", slice_of(&token, 1)};
+        assert_int_equal(client_stream_open_with(f->client, "/t.T/Token", &pair, 1, &ls[i].stream), OK);
+        client_stream_on_news(ls[i].stream, on_news, &ls[i]);
+        assert_int_equal(client_stream_send(ls[i].stream, slice_str("")), OK);
+        assert_int_equal(client_stream_half_close(ls[i].stream), OK);
+        assert_int_equal(client_stream_unsent(ls[i].stream), 5); /* corked */
+    }
+    for (size_t i = 0; i < 8; i++) {
+        const char want[] = {(char)('a' + i), '\0'}; /* each its own, though they share a connection */
+        assert_int_equal(drive_until(f->client, &ls[i].over), OK);
+        assert_int_equal(client_stream_status(ls[i].stream)->code, CLIENT_CODE_OK);
+        assert_true(slice_eq(bytes_slice(&ls[i].got), slice_str(want)));
+        client_stream_close(&ls[i].stream);
+        bytes_deinit(&ls[i].got);
+    }
+}
+
+static void test_driven_flood(void **state)
+{
+    struct fixture *f = *state;
+    struct listener l = {0};
+    client_cork(f->client);
+    assert_int_equal(client_stream_open(f->client, "/t.T/Flood", &l.stream), OK);
+    client_stream_on_news(l.stream, on_news, &l);
+    assert_int_equal(client_stream_half_close(l.stream), OK);
+    assert_int_equal(drive_until(f->client, &l.over), OK);
+    assert_int_equal(l.n_messages, FLOOD_MESSAGES);
+    client_stream_close(&l.stream);
+}
+
+static void test_held_bytes_are_bounded(void **state)
+{
+    struct fixture *f = *state;
+    struct client_stream *s = NULL;
+    client_hold_max(f->client, FLOOD_BYTES * 3 / 2);
+    assert_int_equal(client_stream_open(f->client, "/t.T/Flood", &s), OK);
+    assert_int_equal(client_stream_half_close(s), OK);
+    for (unsigned i = 0; i < 1000 && client_stream_status(s) == NULL; i++) {
+        enum err e = client_pump(f->client, WAIT_MS); /* nobody takes what comes */
+        assert_true(e == OK || e == ERR_DEADLINE);
+    }
+    assert_int_equal(client_stream_status(s)->code, CLIENT_CODE_EXHAUSTED);
+    client_stream_close(&s);
+    assert_int_equal(call(f, "/t.T/Echo", "x", WAIT_MS), OK); /* forgotten with the stream */
+    assert_int_equal(f->status.code, CLIENT_CODE_OK);
+}
+
+static void test_driven_to_the_end(void **state)
+{
+    struct fixture *f = *state;
+    struct listener l = {0};
+    client_cork(f->client);
+    assert_int_equal(client_stream_open(f->client, "/t.T/Hangup", &l.stream), OK);
+    client_stream_on_news(l.stream, on_news, &l);
+    assert_int_equal(client_stream_send(l.stream, slice_str("")), OK);
+    assert_int_equal(client_stream_half_close(l.stream), OK);
+    bool never = false;
+    assert_int_equal(drive_until(f->client, &never), ERR_CLOSED);
+    assert_true(l.over);
+    assert_int_equal(client_stream_status(l.stream)->code, CLIENT_CODE_UNAVAILABLE);
+    assert_true(client_stream_status(l.stream)->local);
+    assert_false(client_stream_untouched(l.stream));
+    client_stream_close(&l.stream);
+}
+
 static void test_bad_targets(void **state)
 {
     (void)state;
@@ -235,6 +344,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_stream_echo, setup, teardown),
         cmocka_unit_test_setup_teardown(test_stream_cancel, setup, teardown),
         cmocka_unit_test_setup_teardown(test_unread_messages_hold_the_server, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_driven_streams, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_driven_flood, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_held_bytes_are_bounded, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_driven_to_the_end, setup, teardown),
         cmocka_unit_test(test_bad_targets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
