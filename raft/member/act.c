@@ -94,6 +94,12 @@ static void remember_position(struct member *m, const struct log_batch *b)
 static void note_durable(struct member *m)
 {
     uint64_t durable = raft_durable_index(m->raft);
+    if (m->install != NULL) {
+        /* A snapshot that raft has taken counts as durable there, and the log is restarted behind it only when it is in place. Until then the
+         * old store must not get ahead of the old log, to which batches may be under way. */
+        uint64_t end = m->n_positions > 0 ? m->positions[m->n_positions - 1].index : 0;
+        durable = end > m->durable_index ? end : m->durable_index;
+    }
     if (durable == m->durable_index) {
         return;
     }

@@ -77,7 +77,8 @@ void install_begin(struct member *m, struct member_op *op)
 {
     ASSERT(m->install == NULL); /* one at a time: `staging` */
     m->install = op;
-    enum err e = raft_receive(m->raft, op->message);
+    /* Whether raft takes it has to show at once (take_inbox), which it does only while act() may run. */
+    enum err e = m->n_log_inflight < MEMBER_LOG_INFLIGHT_MAX ? raft_receive(m->raft, op->message) : ERR_BUSY;
     if (e != OK) {
         log_warn(m->cfg.log, "refused a snapshot", F_HEX("from", op->message->from), F_STR("error", err_text(e)));
         finish(m, op, e);
@@ -118,7 +119,7 @@ void install_placed(struct member *m, struct member_op *op)
     apply_drop(m, index);
     m->installing = false;
     m->n_positions = 0;
-    m->compacted_to = engine_physical_compact_revision(m->engine);
+    ops_compacted(m, engine_physical_compact_revision(m->engine));
     m->store.kick(m->store.arg, false); /* an unfinished compaction may have come with the snapshot */
     m->published = false; /* the new state may not know this member's name yet */
     int64_t revision = engine_revision(m->engine);

@@ -204,6 +204,8 @@ void ops_expire(struct member *m);
 void ops_hand_on(struct member *m); /* answers and revisions to the ports */
 void ops_changed(struct member *m, struct event_batch *batch);
 void ops_answer_all(struct member *m, enum err e);
+/* The store is compacted to `revision`: who waits for that is answered. */
+void ops_compacted(struct member *m, int64_t revision);
 
 /* --- read.c --- */
 void read_start_round(struct member *m);

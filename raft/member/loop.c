@@ -92,21 +92,6 @@ static void take_op(struct member *m, struct member_op *op)
     UNREACHABLE();
 }
 
-static void on_compacted(struct member *m, int64_t revision)
-{
-    if (revision > m->compacted_to) {
-        m->compacted_to = revision;
-    }
-    struct member_op *next;
-    for (struct member_op *op = m->compaction_waits.first; op != NULL; op = next) {
-        next = op->list_next;
-        if (op->revision <= m->compacted_to) {
-            op_list_remove(&m->compaction_waits, op);
-            member_complete(m, op, op->kind == MEMBER_PROPOSE ? op->result.err : OK);
-        }
-    }
-}
-
 static void take_news(struct member *m, struct news *n)
 {
     switch (n->head.kind) {
@@ -118,7 +103,7 @@ static void take_news(struct member *m, struct news *n)
         }
         break;
     case MEMBER_NEWS_COMPACTED:
-        on_compacted(m, n->revision);
+        ops_compacted(m, n->revision);
         break;
     case MEMBER_NEWS_INSTALLED:
         install_placed(m, n->op);

@@ -219,6 +219,21 @@ void ops_propose(struct member *m)
     m->n_batch -= n;
 }
 
+void ops_compacted(struct member *m, int64_t revision)
+{
+    if (revision > m->compacted_to) {
+        m->compacted_to = revision;
+    }
+    struct member_op *next;
+    for (struct member_op *op = m->compaction_waits.first; op != NULL; op = next) {
+        next = op->list_next;
+        if (op->revision <= m->compacted_to) {
+            op_list_remove(&m->compaction_waits, op);
+            member_complete(m, op, op->kind == MEMBER_PROPOSE ? op->result.err : OK);
+        }
+    }
+}
+
 /* --- time's up ---------------------------------------------------------------------------------------------- */
 
 /* Which of etcd's three: a leader had failed, the way to it was cut, or neither is known. */

@@ -249,6 +249,7 @@ enum err fixture_try_open(struct fixture *f, struct err_ctx *ec)
         .wal_dir = LOG_DIR,
         .segment_bytes = WAL_SEGMENT_BYTES_MIN,
         .backend = &f->store.base,
+        .place = f->place,
         .heartbeat_ms = HEARTBEAT_MS,
         .election_ms = ELECTION_MS,
         .pre_vote = true,

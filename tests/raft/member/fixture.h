@@ -51,6 +51,7 @@ struct fixture {
     struct member *m; /* NULL: closed */
     size_t n_initial;
     bool priority_requests; /* member_config's */
+    const struct store_place *place; /* member_config's */
     uint64_t member_id;
     const struct member_port *ports[2];
 
