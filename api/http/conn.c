@@ -121,22 +121,42 @@ void conn_hold(struct conn *c, size_t before, size_t now)
     c->hub->held += now - before;
 }
 
-void conn_timer_in(struct conn *c, uint64_t ms)
+/* One timer for two times that do not touch each other: the protocol's, and that of the write. */
+static void arm(struct conn *c)
 {
-    if (ms == 0) {
+    uint64_t stall_ms = c->writing ? c->write_since_ms + CONN_STALL_MS : UINT64_MAX;
+    uint64_t at_ms = c->due_ms < stall_ms ? c->due_ms : stall_ms;
+    if (at_ms == UINT64_MAX) {
         loop_timer_clear(c->hub->loop, &c->timer);
     } else {
-        loop_timer_set(c->hub->loop, &c->timer, loop_now_ms(c->hub->loop) + ms);
+        loop_timer_set(c->hub->loop, &c->timer, at_ms);
     }
+}
+
+void conn_timer_at(struct conn *c, uint64_t ms)
+{
+    c->due_ms = ms;
+    arm(c);
+}
+
+void conn_timer_in(struct conn *c, uint64_t ms)
+{
+    conn_timer_at(c, ms == 0 ? UINT64_MAX : loop_now_ms(c->hub->loop) + ms);
 }
 
 static void on_timer(struct loop *l, struct loop_timer *t)
 {
     struct conn *c = CONTAINER_OF(t, struct conn, timer);
-    if (c->writing && loop_now_ms(l) >= c->write_since_ms + CONN_STALL_MS) {
+    uint64_t now = loop_now_ms(l);
+    if (c->writing && now >= c->write_since_ms + CONN_STALL_MS) {
         conn_kill(c);
         return;
     }
+    if (now < c->due_ms) {
+        arm(c); /* it was set for a write that is over */
+        return;
+    }
+    c->due_ms = UINT64_MAX;
     switch (c->state) {
     case CONN_H1:
         h1_timer(c);
@@ -151,9 +171,7 @@ static void on_timer(struct loop *l, struct loop_timer *t)
     case CONN_DEAD:
         break;
     }
-    if (c->writing && c->timer.heap_pos == 0) {
-        loop_timer_set(l, &c->timer, c->write_since_ms + CONN_STALL_MS);
-    }
+    arm(c);
 }
 
 static void stop_protocol(struct conn *c)
@@ -337,9 +355,7 @@ static bool flush_conn(struct conn *c)
             c->write_held = out->len;
             conn_hold(c, 0, c->write_held);
             c->write_since_ms = loop_now_ms(c->hub->loop);
-            if (c->timer.heap_pos == 0 || c->timer.at_ms > c->write_since_ms + CONN_STALL_MS) {
-                conn_timer_in(c, CONN_STALL_MS);
-            }
+            arm(c);
             c->io->write_rest(c);
             return false; /* conn_written marks it dirty */
         }

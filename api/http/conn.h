@@ -66,7 +66,8 @@ struct conn {
     struct conn **prev_waiting;
     struct h1 *h1;           /* owned; H1 */
     struct h2 *h2;           /* owned; H2 */
-    struct loop_timer timer; /* when it fires: conn_timer decides by state */
+    struct loop_timer timer; /* when it fires: on_timer decides by state */
+    uint64_t due_ms;         /* conn_timer_at */
 };
 
 /* One loop's connections. */
@@ -116,7 +117,8 @@ void conn_mark_dirty(struct conn *c);
 void conn_kill(struct conn *c);
 void conn_finish(struct conn *c); /* write what is gathered, then linger and close */
 void conn_reading(struct conn *c, bool on);
-void conn_timer_in(struct conn *c, uint64_t ms); /* 0: none */
+void conn_timer_at(struct conn *c, uint64_t ms); /* h1_timer or h2_timer then; UINT64_MAX: never */
+void conn_timer_in(struct conn *c, uint64_t ms); /* from now; 0: never */
 /* No more input in this turn. For the io; read_on is called when the turn ends. */
 void conn_pause(struct conn *c);
 /* May it do a step of a handshake in this turn? false: it stands in line then, and read_on is called when it is its turn. */

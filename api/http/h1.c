@@ -54,7 +54,6 @@ struct h1 {
     bool old;        /* HTTP/1.0 */
     bool no_body;    /* the request was HEAD */
     bool eof;        /* the client has sent its last byte */
-    bool heard;      /* the client has sent something since the upgrade */
     unsigned n_headers;
     int fault;         /* status to refuse with, set inside the parser's callbacks; 0: none */
     struct bytes head; /* strings, see above */
@@ -616,7 +615,7 @@ static void hold(struct h1 *h, struct slice in)
 
 static void upgraded_input(struct h1 *h, struct slice in)
 {
-    h->heard = true;
+    conn_timer_in(h->conn, 0);
     h->exchange->body_piece(h->exchange->body_arg, in);
 }
 
@@ -789,12 +788,10 @@ void h1_drain(struct conn *c)
     }
 }
 
-/* Too slow with a head or body, or idle for too long: Go closes without a word as well. While an answer is awaited or sent no such time runs; what
- * fires then was set for a write that stalled, which conn.c has looked at. */
+/* Too slow with a head or body, or idle for too long: Go closes without a word as well. Once it is over, what is left to send has its own time. */
 void h1_timer(struct conn *c)
 {
-    const struct h1 *h = c->h1;
-    if (h->state < H1_WAIT || (h->state == H1_UPGRADED && !h->heard)) {
+    if (c->h1->state != H1_DONE) {
         conn_kill(c);
     }
 }

@@ -80,14 +80,7 @@ static void rearm(struct conn *c)
     if (h->goaway == GOAWAY_NOTICE) {
         at = sooner(at, h->goaway_ms + H2_GOAWAY_MS);
     }
-    if (c->writing) {
-        at = sooner(at, c->write_since_ms + CONN_STALL_MS);
-    }
-    if (at == UINT64_MAX) {
-        loop_timer_clear(c->hub->loop, &c->timer);
-    } else {
-        loop_timer_set(c->hub->loop, &c->timer, at);
-    }
+    conn_timer_at(c, at);
 }
 
 static void final_goaway(struct conn *c)

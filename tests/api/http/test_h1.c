@@ -452,6 +452,30 @@ static void test_a_slow_reader_of_a_long_answer_is_kept(void **state)
     http_stream_end(s->kept);
 }
 
+/* Nor does it touch the other times, nor they it. */
+static void test_a_stalled_write_has_a_time_of_its_own(void **state)
+{
+    struct site *s = *state;
+    s->at.mc.room = 3;
+    feed(s, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_true(s->at.mc.blocked);
+    s->at.mc.room = SIZE_MAX;
+    mem_unblock(&s->at.mc);
+    pass(s, CONN_IDLE_MS - 1);
+    assert_false(s->at.mc.closed); /* it is idle, no more */
+    s->at.mc.room = 3;
+    feed(s, "GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_true(s->at.mc.blocked);
+    feed(s, "GET /keep HTTP/1.1\r\nHost: h\r\n\r\n");
+    assert_int_equal(s->n_requests, 3);
+    pass(s, CONN_STALL_MS - 1);
+    assert_false(s->at.mc.closed);
+    pass(s, 1);
+    assert_true(s->at.mc.closed); /* another request is no excuse for not reading */
+    http_stream_begin(s->kept, 200, NULL, NULL);
+    http_stream_end(s->kept);
+}
+
 #define UPGRADE "GET /upgrade HTTP/1.1\r\nHost: h\r\nConnection: a, upgrade\r\nUpgrade: talk\r\n\r\n"
 
 static void test_upgrade(void **state)
@@ -540,6 +564,7 @@ int main(void)
         SITE_TEST(test_large_answer_goes_out_in_pieces),
         SITE_TEST(test_deadlines),
         SITE_TEST(test_a_slow_reader_of_a_long_answer_is_kept),
+        SITE_TEST(test_a_stalled_write_has_a_time_of_its_own),
         SITE_TEST(test_upgrade),
         SITE_TEST(test_upgraded_clients_that_leave_or_say_nothing),
         SITE_TEST(test_drain_ends_idle_now_and_busy_after_its_answer),
