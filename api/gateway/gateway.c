@@ -314,6 +314,12 @@ static enum step step_message(struct gateway_call *g)
     return take_body(g) ? STEP_ON : STEP_WAIT;
 }
 
+/* What waits for more of its message, in either direction. */
+static void tell_held(struct gateway_call *g)
+{
+    http_exchange_holds(g->x, g->in.cap + g->out.cap + (g->socket != NULL ? websocket_text(g->socket)->cap : 0));
+}
+
 /* Move on until there is nothing to take, no room for it, or the end. */
 static void pump(struct gateway_call *g)
 {
@@ -325,6 +331,7 @@ static void pump(struct gateway_call *g)
     while (step == STEP_ON) {
         if (g->begun && http_stream_queued(g->x) > GATEWAY_QUEUE_BYTES) {
             g->pumping = false;
+            tell_held(g);
             return;
         }
         step = g->in_message ? step_message(g) : take_head(g) ? STEP_ON : STEP_WAIT;
@@ -340,6 +347,8 @@ static void pump(struct gateway_call *g)
         fail(g, GRPC_RESOURCE_EXHAUSTED, slice_str(words));
     } else if (grpc_local_ended(&g->local, &code, &text)) {
         finish(g, code, text);
+    } else {
+        tell_held(g);
     }
 }
 
@@ -534,13 +543,17 @@ static void take_text(struct gateway_call *g, struct bytes *text)
     }
     at = g->asked ? text->len : at;
     if (at > 0) {
-        memmove(text->data, text->data + at, text->len - at);
-        text->len -= at;
+        struct bytes left = {0}; /* as long as it is: an idle socket holds no large buffer */
+        bytes_add(&left, text->data + at, text->len - at);
+        bytes_deinit(text);
+        *text = left;
     }
     if (e != OK) {
         fail(g, GRPC_INVALID_ARGUMENT, slice_str(ec.text));
     } else if (text->len > SOCKET_MESSAGE_BYTES_MAX) {
         end_socket(g, WEBSOCKET_TOO_BIG);
+    } else {
+        tell_held(g);
     }
 }
 

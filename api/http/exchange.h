@@ -90,6 +90,9 @@ bool http_stream_drained(const struct http_exchange *x); /* nothing waits to be 
 /* Drop the connection and whatever waits on it. The exchange is gone afterwards; `gone` is not
  * called. */
 void http_exchange_kill(struct http_exchange *x);
+/* The handler keeps so many bytes for it by now, of the body or the answer: they count among those
+ * that its connection makes us hold (HELD_BYTES), until the exchange is gone. */
+void http_exchange_holds(struct http_exchange *x, size_t bytes);
 bool http_exchange_gone(
     const struct http_exchange *x); /* the client left: nothing sent arrives any more */
 /* Call `fn` once when the client leaves before the answer is complete; `arg` is the handler's. */

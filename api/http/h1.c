@@ -40,6 +40,7 @@ struct http_exchange {
     void (*body_piece)(void *arg, struct slice piece);
     void (*body_end)(void *arg);
     void *body_arg;
+    size_t holds;
 };
 
 struct h1 {
@@ -72,7 +73,8 @@ struct h1 {
 /* What the loop holds for this connection may have changed. */
 static void account(struct h1 *h)
 {
-    size_t now = h->head.len + h->body.len + h->held.len + (h->out.len - h->out_at);
+    size_t kept = h->exchange != NULL ? h->exchange->holds : 0;
+    size_t now = h->head.len + h->body.len + h->held.len + (h->out.len - h->out_at) + kept;
     conn_hold(h->conn, h->accounted, now);
     h->accounted = now;
 }
@@ -301,6 +303,14 @@ void http_body_pause(struct http_exchange *x, bool pause)
     }
     conn_reading(h->conn, !pause);
     conn_timer_in(h->conn, pause ? 0 : CONN_STALL_MS); /* what we make it wait for does not count */
+}
+
+void http_exchange_holds(struct http_exchange *x, size_t bytes)
+{
+    x->holds = bytes;
+    if (x->h1 != NULL) {
+        account(x->h1);
+    }
 }
 
 bool http_exchange_gone(const struct http_exchange *x)

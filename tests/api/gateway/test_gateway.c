@@ -438,6 +438,46 @@ static void test_slow_reader(void **state)
     bytes_deinit(&body);
 }
 
+/* A frame of a client's message, masked with zeros. */
+static void send_frame(struct scene *s, uint8_t first, const char *fill, size_t n)
+{
+    struct bytes b = {0};
+    const uint8_t small[] = {first, 0x80 | (uint8_t)n, 0, 0, 0, 0};
+    const uint8_t large[] = {first, 0xff, 0, 0, 0, 0, 0, (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n, 0, 0, 0, 0};
+    bytes_add(&b, n < 126 ? small : large, n < 126 ? sizeof(small) : sizeof(large));
+    memset(bytes_reserve(&b, n), ' ', n);
+    memcpy(b.data + b.len, fill, strlen(fill));
+    b.len += n;
+    conn_input(&s->mc.conn, bytes_slice(&b));
+    bytes_deinit(&b);
+    turn(s);
+}
+
+/* What a socket brought and is no whole value yet counts among what its connection makes us hold. */
+static void test_what_it_keeps_is_counted(void **state)
+{
+    struct scene *s = *state;
+    const size_t n = 200000;
+    conn_input(&s->mc.conn, slice_str("GET /v3/watch HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                                      "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"));
+    turn(s);
+    assert_non_null(strstr(came(s), "101 Switching Protocols"));
+    size_t idle = s->hub.held;
+    assert_in_range(idle, 1, 1000);
+    send_frame(s, 0x01, "{", n);
+    assert_in_range(s->hub.held, n, 3 * n);
+    send_frame(s, 0x00, "", n);
+    assert_in_range(s->hub.held, 2 * n, 5 * n);
+    send_frame(s, 0x80, "}", 1);
+    assert_int_equal(s->n_messages, 1);
+    assert_in_range(s->hub.held, idle, idle + 1000);
+    send_frame(s, 0x01, "{", n);
+    conn_eof(&s->mc.conn);
+    turn(s);
+    assert_true(s->mc.closed);
+    assert_int_equal(s->hub.held, 0);
+}
+
 /* What breaks in the middle must not look whole. */
 static void test_breaks_halfway(void **state)
 {
@@ -526,7 +566,7 @@ int main(void)
 {
 #define CASE(f) cmocka_unit_test_setup_teardown(f, open_scene, close_scene)
     const struct CMUnitTest tests[] = {
-        CASE(test_whole),         CASE(test_other_methods), CASE(test_metadata),           CASE(test_request_too_large), CASE(test_slow_reader),
+        CASE(test_whole),         CASE(test_other_methods), CASE(test_metadata),           CASE(test_request_too_large), CASE(test_slow_reader), CASE(test_what_it_keeps_is_counted),
         CASE(test_breaks_halfway), CASE(test_client_leaves), CASE(test_client_leaves_a_stream), CASE(test_deadline), CASE(test_stream_fails_later),
         CASE(test_server_goes_down), CASE(test_loop_goes),
     };
