@@ -23,6 +23,7 @@
 #include "base/log_output.h"
 #include "base/number.h"
 #include "base/slice.h"
+#include "base/utf8.h"
 
 #define NS_PER_S UINT64_C(1000000000)
 #define SAMPLE_FIRST 100u /* lines of one message within a second, before sampling begins */
@@ -137,35 +138,6 @@ static void add_char(struct bytes *b, char c)
     bytes_add(b, &c, 1);
 }
 
-/* Length of the UTF-8 sequence at `s` (`left` bytes follow, one at least); 0 when it is not sound:
- * cut, overlong, a surrogate or past U+10FFFF. */
-static size_t utf8_len(const uint8_t *s, size_t left)
-{
-    static const struct {
-        uint8_t first_low, first_high, second_low, second_high, len;
-    } forms[] = {
-        {0xC2, 0xDF, 0x80, 0xBF, 2}, {0xE0, 0xE0, 0xA0, 0xBF, 3}, {0xE1, 0xEC, 0x80, 0xBF, 3},
-        {0xED, 0xED, 0x80, 0x9F, 3}, {0xEE, 0xEF, 0x80, 0xBF, 3}, {0xF0, 0xF0, 0x90, 0xBF, 4},
-        {0xF1, 0xF3, 0x80, 0xBF, 4}, {0xF4, 0xF4, 0x80, 0x8F, 4},
-    };
-    for (size_t i = 0; i < ARRAY_LEN(forms); i++) {
-        if (s[0] < forms[i].first_low || s[0] > forms[i].first_high) {
-            continue;
-        }
-        size_t len = forms[i].len;
-        if (len > left || s[1] < forms[i].second_low || s[1] > forms[i].second_high) {
-            return 0;
-        }
-        for (size_t k = 2; k < len; k++) {
-            if ((s[k] & 0xC0u) != 0x80u) {
-                return 0;
-            }
-        }
-        return len;
-    }
-    return 0;
-}
-
 static void add_ascii_escaped(struct bytes *b, char c)
 {
     switch (c) {
@@ -202,7 +174,8 @@ static void add_escaped(struct bytes *b, const char *text)
             i++;
             continue;
         }
-        size_t n = utf8_len(s + i, len - i);
+        uint32_t code;
+        size_t n = utf8_first(slice_of(s + i, len - i), &code);
         if (n == 0) {
             bytes_add_str(b, "\\ufffd");
             i++;

@@ -9,31 +9,13 @@
 
 #include "api/proto/raft_internal.pb-c.h"
 #include "base/assert.h"
+#include "base/utf8.h"
 
 enum form { FORM_TODAY, FORM_OLD };
 
 static bool is_full(const struct bytes *out)
 {
     return out->len >= DESCRIBE_BYTES_MAX;
-}
-
-/* The length of the character at the front of `s`; 0: it is no UTF-8. */
-static size_t utf8_length(struct slice s, uint32_t *code)
-{
-    uint8_t c = s.data[0];
-    size_t n = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : (c & 0xf0) == 0xe0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
-    if (n == 0 || n > s.len) {
-        return 0;
-    }
-    *code = n == 1 ? c : c & (0x7fu >> n);
-    for (size_t i = 1; i < n; i++) {
-        if ((s.data[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-        *code = *code << 6 | (s.data[i] & 0x3fu);
-    }
-    bool short_enough = n < 3 || *code >= (n == 3 ? 0x800u : 0x10000u);
-    return short_enough && *code <= 0x10ffff && (*code < 0xd800 || *code > 0xdfff) ? n : 0;
 }
 
 static void add_escaped_byte(struct bytes *out, uint8_t c, enum form form)
@@ -53,7 +35,7 @@ static void add_quoted(struct bytes *out, struct slice s, enum form form)
     bytes_add(out, "\"", 1);
     while (s.len > 0 && !is_full(out)) {
         uint32_t code = 0;
-        size_t n = form == FORM_OLD ? 1 : utf8_length(s, &code);
+        size_t n = form == FORM_OLD ? 1 : utf8_first(s, &code);
         if (n > 1 && code > 0x9f) {
             bytes_add(out, s.data, n);
         } else if (n > 1) {

@@ -131,7 +131,6 @@ void *request_decode(struct grpc_call *c, const ProtobufCMessageDescriptor *d, s
 /* The same for a call that gets many: the message is gone when the loop decodes its next one, so that a long life adds nothing up. */
 void *request_decode_stream(struct grpc_call *c, const ProtobufCMessageDescriptor *d, struct slice bytes);
 void request_refuse_bytes(struct grpc_call *c); /* end the call: these are no message */
-bool text_is_utf8(struct slice s);
 struct request *request_create(struct grpc_call *c, enum member_op_kind kind, void (*finish)(struct request *r));
 /* Hand the op to the member at the end of this turn. A refusal comes back through `finish`. */
 void request_submit(struct request *r);

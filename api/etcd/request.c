@@ -5,6 +5,7 @@
 #include <stdio.h>
 
 #include "base/assert.h"
+#include "base/utf8.h"
 
 /* --- decoding ------------------------------------------------------------------------------------------- */
 
@@ -17,31 +18,6 @@ static void pb_free(void *data, void *p)
 {
     (void)data;
     (void)p; /* the arena goes as a whole */
-}
-
-bool text_is_utf8(struct slice s)
-{
-    const uint8_t *p = s.data;
-    const uint8_t *end = p + s.len;
-    while (p < end) {
-        unsigned n = *p < 0x80 ? 0 : (*p & 0xe0) == 0xc0 ? 1 : (*p & 0xf0) == 0xe0 ? 2 : (*p & 0xf8) == 0xf0 ? 3 : 4;
-        if (n == 4 || (n == 1 && *p < 0xc2) || n >= (size_t)(end - p)) {
-            return false;
-        }
-        unsigned first = *p;
-        uint32_t point = n == 0 ? first : first & (0x3fu >> n);
-        p++;
-        for (unsigned i = 0; i < n; i++, p++) {
-            if ((*p & 0xc0) != 0x80) {
-                return false;
-            }
-            point = point << 6 | (*p & 0x3fu);
-        }
-        if ((n == 2 && (point < 0x800 || (point >= 0xd800 && point <= 0xdfff))) || (n == 3 && (point < 0x10000 || point > 0x10ffff))) {
-            return false;
-        }
-    }
-    return true;
 }
 
 /* proto3 wants UTF-8 in `string` fields (not in bytes). Only flat messages have any among ours. */
@@ -57,13 +33,13 @@ static bool strings_valid(const ProtobufCMessage *m)
             size_t n = *(const size_t *)(const void *)((const char *)m + f->quantifier_offset);
             char *const *list = *(char *const *const *)(const void *)member;
             for (size_t k = 0; k < n; k++) {
-                if (!text_is_utf8(slice_str(list[k]))) {
+                if (!utf8_valid(slice_str(list[k]))) {
                     return false;
                 }
             }
         } else {
             const char *s = *(char *const *)(const void *)member;
-            if (s != NULL && !text_is_utf8(slice_str(s))) {
+            if (s != NULL && !utf8_valid(slice_str(s))) {
                 return false;
             }
         }

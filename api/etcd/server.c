@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "base/utf8.h"
 #include "engine/watch.h"
 
 /* --- from the member to a loop ---------------------------------------------------------------------------- */
@@ -274,7 +275,7 @@ bool etcd_server_admit(void *server, struct grpc_call *c)
         return false;
     }
     struct slice version = grpc_call_metadata(c, "client-api-version");
-    if (!text_is_utf8(version)) {
+    if (!utf8_valid(version)) {
         grpc_finish(c, GRPC_INVALID_ARGUMENT, "etcdserver: invalid client api version");
         return false;
     }

@@ -5,26 +5,10 @@
 #include "api/gateway/limits.h"
 #include "api/gateway/message.h"
 #include "base/assert.h"
+#include "base/utf8.h"
 #include "base/wire.h"
 
 /* --- strings ---------------------------------------------------------------------------------------------------- */
-
-/* Length of the UTF-8 sequence at `p`; 0: none. */
-static size_t sequence(const uint8_t *p, const uint8_t *end)
-{
-    size_t n = *p < 0x80 ? 1 : *p < 0xc2 ? 0 : *p < 0xe0 ? 2 : *p < 0xf0 ? 3 : *p < 0xf5 ? 4 : 0;
-    if (n == 0 || (size_t)(end - p) < n) {
-        return 0;
-    }
-    for (size_t i = 1; i < n; i++) {
-        if ((p[i] & 0xc0) != 0x80) {
-            return 0;
-        }
-    }
-    bool overlong = (*p == 0xe0 && p[1] < 0xa0) || (*p == 0xf0 && p[1] < 0x90);
-    bool outside = (*p == 0xed && p[1] >= 0xa0) || (*p == 0xf4 && p[1] >= 0x90);
-    return overlong || outside ? 0 : n;
-}
 
 static void add_escape(struct bytes *out, uint8_t c)
 {
@@ -45,7 +29,8 @@ void gjson_add_string(struct bytes *out, struct slice s)
     for (const uint8_t *p = s.data; s.len > 0 && p < end;) {
         const uint8_t *run = p;
         size_t n = 0;
-        while (p < end && *p >= 0x20 && *p != '"' && *p != '\\' && (n = sequence(p, end)) > 0) {
+        uint32_t code;
+        while (p < end && *p >= 0x20 && *p != '"' && *p != '\\' && (n = utf8_first(slice_of(p, (size_t)(end - p)), &code)) > 0) {
             p += n;
         }
         bytes_add(out, run, (size_t)(p - run));

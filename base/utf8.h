@@ -1,0 +1,22 @@
+/* utf8.h - sound UTF-8, character by character.
+ *
+ * What        Sound is what Go's unicode/utf8 takes: nothing cut, overlong, of a surrogate or past
+ *             U+10FFFF.
+ * Callers     base/log, engine/describe, api/etcd and api/gateway.   Thread  none of its own.
+ */
+#ifndef BASE_UTF8_H
+#define BASE_UTF8_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/slice.h"
+
+/* The length of the character at the front of `s`, which is not empty, and its number. 0: it is not
+ * sound; *code is then anything. */
+size_t utf8_first(struct slice s, uint32_t *code);
+/* Is all of it sound? */
+bool utf8_valid(struct slice s);
+
+#endif
