@@ -13,7 +13,7 @@ import websockets
 
 import certs
 import oracle_server
-from harness import Server, etcdctl
+from harness import Server, SharedServerCase, etcdctl
 from websocket_client import BINARY, CLOSE, PING, PONG, Closed, WebSocket, frame
 
 MIB = 1024 * 1024
@@ -43,19 +43,8 @@ def plain(value):
     return [plain(v) for v in value] if isinstance(value, list) else value
 
 
-class Alone(unittest.TestCase):
+class Alone(SharedServerCase):
     maxDiff = None
-
-    @classmethod
-    def setUpClass(cls):
-        cls.server = Server().start()
-
-    @classmethod
-    def tearDownClass(cls):
-        code = cls.server.stop()
-        log = cls.server.log_text()
-        cls.server.close()
-        assert code == -signal.SIGTERM and "Sanitizer" not in log, log[-4000:]
 
     def open(self, path="/v3/watch", headers=(), **more):
         w = WebSocket(self.server.port, path, headers, **more)

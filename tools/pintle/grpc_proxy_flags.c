@@ -10,6 +10,7 @@
 #include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "tools/pintle/flags.h"
 
 enum kind { TEXT, LIST, BOOL, DURATION, INT, UINT };
 
@@ -111,19 +112,6 @@ static bool add_words(struct proxy_list *l, const char *text)
     return true;
 }
 
-static bool parse_bool(const char *text, bool *out)
-{
-    static const char *const yes[] = {"1", "t", "T", "TRUE", "true", "True"};
-    static const char *const no[] = {"0", "f", "F", "FALSE", "false", "False"};
-    for (size_t i = 0; i < ARRAY_LEN(yes); i++) {
-        if (strcmp(text, yes[i]) == 0 || strcmp(text, no[i]) == 0) {
-            *out = strcmp(text, yes[i]) == 0;
-            return true;
-        }
-    }
-    return false;
-}
-
 static bool parse_number(const char *text, int64_t min, int64_t max, int64_t *out)
 {
     char *end = NULL;
@@ -153,7 +141,7 @@ static const char *take(struct proxy_options *o, const struct row *r, const char
         return add_words(l, value) ? NULL : "too many words";
     }
     case BOOL:
-        return parse_bool(value, at) ? NULL : "invalid syntax";
+        return flag_bool_parse(value, at) ? NULL : "invalid syntax";
     case DURATION:
         return go_duration_parse(value, at) == OK ? NULL : "time: invalid duration";
     case INT:
