@@ -79,8 +79,7 @@ static void account(struct h1 *h)
     h->accounted = now;
 }
 
-/* --- answers
- * ---------------------------------------------------------------------------------------- */
+/* --- answers ----------------------------------------------------------------------------------------------------- */
 
 static const char *status_text(int status)
 {
@@ -169,8 +168,7 @@ static void end_exchange(struct http_exchange *x)
     free(x);
 }
 
-void http_respond(struct http_exchange *x, int status, const char *content_type,
-                  const char *headers, struct slice body)
+void http_respond(struct http_exchange *x, int status, const char *content_type, const char *headers, struct slice body)
 {
     ASSERT(!x->streaming);
     struct h1 *h = x->h1;
@@ -187,8 +185,7 @@ void http_respond(struct http_exchange *x, int status, const char *content_type,
     end_exchange(x);
 }
 
-void http_stream_begin(struct http_exchange *x, int status, const char *content_type,
-                       const char *headers)
+void http_stream_begin(struct http_exchange *x, int status, const char *content_type, const char *headers)
 {
     ASSERT(!x->streaming);
     x->streaming = true;
@@ -244,8 +241,7 @@ void http_stream_end(struct http_exchange *x)
     end_exchange(x);
 }
 
-void http_upgrade(struct http_exchange *x, const char *headers,
-                  void (*piece)(void *arg, struct slice piece), void *arg)
+void http_upgrade(struct http_exchange *x, const char *headers, void (*piece)(void *arg, struct slice piece), void *arg)
 {
     struct h1 *h = x->h1;
     ASSERT(!x->streaming && h != NULL && h->state == H1_WAIT);
@@ -295,14 +291,13 @@ void http_body_to(struct http_exchange *x, void (*piece)(void *arg, struct slice
 void http_body_pause(struct http_exchange *x, bool pause)
 {
     struct h1 *h = x->h1;
-    if (h != NULL && h->state == H1_UPGRADED) {
-        conn_reading(h->conn, !pause);
-    }
-    if (h == NULL || h->complete) {
+    if (h == NULL || (h->complete && h->state != H1_UPGRADED)) {
         return;
     }
     conn_reading(h->conn, !pause);
-    conn_timer_in(h->conn, pause ? 0 : CONN_STALL_MS); /* what we make it wait for does not count */
+    if (!h->complete) {
+        conn_timer_in(h->conn, pause ? 0 : CONN_STALL_MS); /* what we make it wait for does not count */
+    }
 }
 
 void http_exchange_holds(struct http_exchange *x, size_t bytes)
@@ -351,8 +346,7 @@ const char *http_exchange_common_name(const struct http_exchange *x)
     return x->h1 != NULL ? x->h1->conn->common_name : "";
 }
 
-/* --- the parser's callbacks: a negative answer stops it, and `fault` says why
- * ------------------------------------ */
+/* --- the parser's callbacks: a negative answer stops it, and `fault` says why ------------------------------------ */
 
 static int stop_with(struct h1 *h, int status)
 {
@@ -495,8 +489,7 @@ static int on_head_complete(http_parser *p)
     split_target(h);
     h->old = p->http_major == 1 && p->http_minor == 0;
     if (p->http_major != 1) {
-        return stop_with(h, p->http_major == 0 ? 400
-                                               : 505); /* a line without a version is no request */
+        return stop_with(h, p->http_major == 0 ? 400 : 505); /* a line without a version is no request */
     }
     unsigned n;
     (void)field(h, "host", &n);
@@ -565,8 +558,7 @@ static const http_parser_settings callbacks = {
     .on_message_complete = on_complete,
 };
 
-/* --- requests
- * --------------------------------------------------------------------------------------- */
+/* --- requests ---------------------------------------------------------------------------------------------------- */
 
 static void next_request(struct h1 *h)
 {
@@ -744,8 +736,7 @@ bool h1_gather(struct conn *c, struct bytes *out)
     return false;
 }
 
-/* --- life
- * ------------------------------------------------------------------------------------------- */
+/* --- life -------------------------------------------------------------------------------------------------------- */
 
 void h1_start(struct conn *c)
 {
