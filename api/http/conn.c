@@ -410,14 +410,15 @@ static void shed(struct hub *h)
     }
 }
 
-static void choose_share(struct hub *h)
+uint32_t hub_next_share(uint32_t share, uint64_t took_ms)
 {
-    uint64_t took_ms = loop_turn_ms(h->loop);
     if (took_ms >= TURN_LONG_MS) {
-        h->share = h->share / 2 < CONN_READ_LEAST_BYTES ? CONN_READ_LEAST_BYTES : h->share / 2;
-    } else if (took_ms < TURN_LONG_MS / 2) {
-        h->share = h->share * 2 > CONN_READ_BYTES ? CONN_READ_BYTES : h->share * 2;
+        return share / 2 < CONN_READ_LEAST_BYTES ? CONN_READ_LEAST_BYTES : share / 2;
     }
+    if (took_ms < TURN_LONG_MS / 2) {
+        return share * 2 > CONN_READ_BYTES ? CONN_READ_BYTES : share * 2;
+    }
+    return share;
 }
 
 void hub_flush(struct hub *h)
@@ -438,7 +439,7 @@ void hub_flush(struct hub *h)
         conn_mark_dirty(c);
     }
     shed(h);
-    choose_share(h);
+    h->share = hub_next_share(h->share, loop_turn_ms(h->loop));
     if (h->dirty != NULL) {
         loop_again(h->loop);
     }

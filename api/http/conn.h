@@ -126,6 +126,9 @@ bool conn_may_shake(struct conn *c);
 /* What the connection makes the loop hold was `before` bytes in some place, and is `now`. */
 void conn_hold(struct conn *c, size_t before, size_t now);
 
+/* hub.share after a turn that took so long. */
+uint32_t hub_next_share(uint32_t share, uint64_t took_ms);
+
 /* h2.c */
 void h2_options_create(struct hub *h);
 void h2_options_destroy(struct hub *h);

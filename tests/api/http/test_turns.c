@@ -124,6 +124,29 @@ static void test_much_comes_in_shares(void **state)
     turn(w);
 }
 
+static void test_shares_follow_the_length_of_turns(void **state)
+{
+    static const struct {
+        const char *claim;
+        uint32_t share;
+        uint64_t took_ms;
+        uint32_t next;
+    } rows[] = {
+        {"long turns halve it", CONN_READ_BYTES, TURN_LONG_MS, CONN_READ_BYTES / 2},
+        {"down to a least", CONN_READ_LEAST_BYTES, 1000, CONN_READ_LEAST_BYTES},
+        {"turns of some length leave it", CONN_READ_BYTES / 2, TURN_LONG_MS - 1, CONN_READ_BYTES / 2},
+        {"short turns double it", CONN_READ_LEAST_BYTES, 0, 2 * CONN_READ_LEAST_BYTES},
+        {"up to a most", CONN_READ_BYTES, 0, CONN_READ_BYTES},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        uint32_t next = hub_next_share(rows[i].share, rows[i].took_ms);
+        if (next != rows[i].next) {
+            fail_msg("%s: %u", rows[i].claim, next);
+        }
+    }
+}
+
 /* A client's first flight. */
 static size_t hello(uint8_t *out, int room)
 {
@@ -221,6 +244,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_much_comes_in_shares, open_world, close_world),
+        cmocka_unit_test(test_shares_follow_the_length_of_turns),
         cmocka_unit_test_setup_teardown(test_handshakes_stand_in_line, open_world, close_world),
     };
     (void)signal(SIGPIPE, SIG_IGN); /* which loop_run blocks */
