@@ -20,6 +20,7 @@ struct cache {
     size_t n;
     size_t bytes;
     uint64_t clock; /* counts uses */
+    uint64_t era;   /* counts clears */
     int64_t compacted, wrote;
 };
 
@@ -37,6 +38,19 @@ static void drop_at(struct cache *c, size_t i)
     c->entries[i] = c->entries[--c->n];
 }
 
+void cache_clear(struct cache *c)
+{
+    while (c->n > 0) {
+        drop_at(c, c->n - 1);
+    }
+    c->era++;
+}
+
+uint64_t cache_era(const struct cache *c)
+{
+    return c->era;
+}
+
 void cache_destroy(struct cache **cp)
 {
     struct cache *c = *cp;
@@ -44,9 +58,7 @@ void cache_destroy(struct cache **cp)
     if (c == NULL) {
         return;
     }
-    while (c->n > 0) {
-        drop_at(c, c->n - 1);
-    }
+    cache_clear(c);
     free(c);
 }
 
@@ -94,7 +106,7 @@ void cache_put(struct cache *c, const struct cache_read *r, int64_t answer_revis
     if (i < c->n) {
         drop_at(c, i);
     }
-    if (bytes > PROXY_CACHE_ENTRY_BYTES_MAX || (r->revision > 0 && r->revision <= c->compacted) || (r->revision == 0 && answer_revision < c->wrote)) {
+    if (bytes > PROXY_CACHE_ENTRY_BYTES_MAX || r->era != c->era || (r->revision > 0 && r->revision <= c->compacted) || (r->revision == 0 && answer_revision < c->wrote)) {
         return;
     }
     make_room(c, bytes);

@@ -71,6 +71,7 @@ struct forward {
     struct bytes kept; /* owned; for `before` and `after` */
     size_t n_key, n_end;
     int64_t revision;
+    uint64_t era; /* of the cache, when a read was asked */
     bool serializable, cacheable;
     unsigned asked; /* times again */
     size_t held;    /* of the answer, until the client has it */
@@ -86,6 +87,9 @@ struct up_head head_for(const struct grpc_call *c, const char *path);
 int64_t answer_revision(struct slice reply);
 /* A status as the client shall see it. */
 void finish_like(struct grpc_call *c, const struct client_status *status);
+
+/* `after` of what may change any key, or anyone's right to one: nothing is answered from the cache that was read before. */
+bool forget_reads(struct forward *f, struct slice reply);
 
 /* Tables; each ends with a row of path NULL. */
 extern const struct route kv_routes[], watch_routes[], lease_routes[], cluster_routes[], plain_routes[];

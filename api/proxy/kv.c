@@ -72,31 +72,8 @@ static struct cache_read read_of(const struct forward *f)
         .request = p == NULL ? none : slice_of(p + before, f->kept.len - before),
         .token = head_for(f->call, "").token,
         .revision = f->revision,
+        .era = f->era,
     };
-}
-
-static bool before_range(struct forward *f, struct slice request)
-{
-    struct proxy *p = f->proxy;
-    f->cacheable = read_range(f, request);
-    if (!f->cacheable || !f->serializable) {
-        return false;
-    }
-    struct cache_read read = read_of(f);
-    struct slice reply;
-    switch ((int)cache_get(p->cache, &read, &reply)) {
-    case OK:
-        gauge_add(p->cache_hits, 1);
-        grpc_reply(f->call, &reply, 1);
-        return true;
-    case ERR_COMPACTED:
-        gauge_add(p->cache_hits, 1);
-        grpc_finish(f->call, GRPC_OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted");
-        return true;
-    default:
-        gauge_add(p->cache_misses, 1);
-        return false;
-    }
 }
 
 /* --experimental-serializable-ordering: is this older than what somebody was told before? */
@@ -111,6 +88,35 @@ static bool is_too_old(struct forward *f, int64_t revision)
     }
     p->seen_revision = revision;
     return false;
+}
+
+static bool before_range(struct forward *f, struct slice request)
+{
+    struct proxy *p = f->proxy;
+    f->cacheable = read_range(f, request);
+    f->era = cache_era(p->cache);
+    if (!f->cacheable || !f->serializable) {
+        return false;
+    }
+    struct cache_read read = read_of(f);
+    struct slice reply;
+    enum err e = cache_get(p->cache, &read, &reply);
+    if (e == OK && is_too_old(f, answer_revision(reply))) {
+        e = ERR_NOT_FOUND;
+    }
+    switch ((int)e) {
+    case OK:
+        gauge_add(p->cache_hits, 1);
+        grpc_reply(f->call, &reply, 1);
+        return true;
+    case ERR_COMPACTED:
+        gauge_add(p->cache_hits, 1);
+        grpc_finish(f->call, GRPC_OUT_OF_RANGE, "etcdserver: mvcc: required revision has been compacted");
+        return true;
+    default:
+        gauge_add(p->cache_misses, 1);
+        return false;
+    }
 }
 
 static bool after_range(struct forward *f, struct slice reply)
@@ -216,6 +222,14 @@ static bool before_compact(struct forward *f, struct slice request)
             f->revision = (int64_t)field.value;
         }
     }
+    return false;
+}
+
+bool forget_reads(struct forward *f, struct slice reply)
+{
+    (void)reply;
+    cache_clear(f->proxy->cache);
+    show_size(f->proxy);
     return false;
 }
 

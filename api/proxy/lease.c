@@ -30,9 +30,8 @@ struct wait {
 
 struct renewal {
     struct renewal *next; /* of the bucket */
-    struct renewal *next_unsent;
+    struct renewal *next_unsent, **prev_unsent; /* prev_unsent NULL: it is sent */
     int64_t id;
-    bool unsent; /* in that list */
     struct wait *waits;
 };
 
@@ -68,21 +67,21 @@ static void encode(int64_t id, struct bytes *out)
 
 static void put_unsent(struct keeper *k, struct renewal *r)
 {
-    r->unsent = true;
     r->next_unsent = NULL;
+    r->prev_unsent = k->unsent_last;
     *k->unsent_last = r;
     k->unsent_last = &r->next_unsent;
 }
 
-static struct renewal *take_unsent(struct keeper *k)
+static void take_unsent(struct keeper *k, struct renewal *r)
 {
-    struct renewal *r = k->unsent;
-    k->unsent = r->next_unsent;
-    if (k->unsent == NULL) {
-        k->unsent_last = &k->unsent;
+    *r->prev_unsent = r->next_unsent;
+    if (r->next_unsent != NULL) {
+        r->next_unsent->prev_unsent = r->prev_unsent;
+    } else {
+        k->unsent_last = r->prev_unsent;
     }
-    r->unsent = false;
-    return r;
+    r->prev_unsent = NULL;
 }
 
 static void send_unsent(struct keeper *k)
@@ -90,7 +89,8 @@ static void send_unsent(struct keeper *k)
     struct bytes b = {0};
     if (k->unsent != NULL && !up_is_open(&k->up) && k->timer.heap_pos == 0) {
         const struct up_head head = {.path = "/etcdserverpb.Lease/LeaseKeepAlive", .stays_open = true};
-        encode(take_unsent(k)->id, &b);
+        encode(k->unsent->id, &b);
+        take_unsent(k, k->unsent);
         up_open(k->proxy->up, &k->up, &head, bytes_slice(&b));
     }
     while (k->unsent != NULL && up_has_link(&k->up)) {
@@ -98,7 +98,7 @@ static void send_unsent(struct keeper *k)
         if (!up_send(&k->up, bytes_slice(&b))) {
             break;
         }
-        (void)take_unsent(k);
+        take_unsent(k, k->unsent);
     }
     bytes_deinit(&b);
 }
@@ -130,7 +130,7 @@ static void on_answer(struct keeper *k, struct slice message)
         p = &(*p)->next;
     }
     struct renewal *r = *p;
-    if (r == NULL || r->unsent) {
+    if (r == NULL || r->prev_unsent != NULL) {
         return;
     }
     *p = r->next;
@@ -245,8 +245,9 @@ static struct renewal *renewal_of(struct keeper *k, int64_t id)
 
 static struct wait *wait_of(struct keep_stream *s, struct renewal *r)
 {
-    for (struct wait *w = s->waits; w != NULL; w = w->next) {
-        if (w->renewal == r) {
+    /* Many leases on one stream are usual, many streams for one lease are not. */
+    for (struct wait *w = r->waits; w != NULL; w = w->next_peer) {
+        if (w->stream == s) {
             return w;
         }
     }
@@ -295,20 +296,36 @@ static void on_half_closed(struct grpc_call *c)
     }
 }
 
+/* One that is not sent and that nobody waits for. */
+static void forget(struct keeper *k, struct renewal *r)
+{
+    struct renewal **p = bucket_of(k, r->id);
+    while (*p != r) {
+        p = &(*p)->next;
+    }
+    *p = r->next;
+    take_unsent(k, r);
+    free(r);
+}
+
 static void on_ended(struct grpc_call *c)
 {
     struct keep_stream *s = *grpc_call_state(c);
     *grpc_call_state(c) = NULL;
     led_leave(&s->led);
     while (s->waits != NULL) {
+        struct renewal *r = s->waits->renewal;
         part(s->waits);
+        if (r->waits == NULL && r->prev_unsent != NULL) {
+            forget(s->proxy->keeper, r); /* else clients that come and go while the cluster is away would fill the memory */
+        }
     }
     free(s);
 }
 
 const struct route lease_routes[] = {
     {.path = "/etcdserverpb.Lease/LeaseGrant"},
-    {.path = "/etcdserverpb.Lease/LeaseRevoke"},
+    {.path = "/etcdserverpb.Lease/LeaseRevoke", .after = forget_reads},
     {.path = "/etcdserverpb.Lease/LeaseKeepAlive", .kind = GRPC_BIDI, .message = on_message, .started = on_started,
      .half_closed = on_half_closed, .ended = on_ended},
     {.path = "/etcdserverpb.Lease/LeaseTimeToLive", .repeatable = true, .prefixed = true, .ask = PREFIX_MESSAGES, .answer = PREFIX_LEASE_REPLY},

@@ -1,5 +1,5 @@
 /* plain.c - what is forwarded as it is: Maintenance, Auth, Lock, Election, the health service. Locks and elections are made by the member that is
- * asked, so their names are outside of a namespace, as with etcd's proxy. */
+ * asked, so their names are outside of a namespace, as with etcd's proxy. What takes rights away empties the cache. */
 #include "api/proxy/internal.h"
 
 const struct route plain_routes[] = {
@@ -11,23 +11,23 @@ const struct route plain_routes[] = {
     {.path = "/etcdserverpb.Maintenance/Snapshot", .kind = GRPC_SERVER_STREAM},
     {.path = "/etcdserverpb.Maintenance/MoveLeader"},
     {.path = "/etcdserverpb.Maintenance/Downgrade"},
-    {.path = "/etcdserverpb.Auth/AuthEnable"},
-    {.path = "/etcdserverpb.Auth/AuthDisable"},
+    {.path = "/etcdserverpb.Auth/AuthEnable", .after = forget_reads},
+    {.path = "/etcdserverpb.Auth/AuthDisable", .after = forget_reads},
     {.path = "/etcdserverpb.Auth/AuthStatus", .repeatable = true},
     {.path = "/etcdserverpb.Auth/Authenticate", .repeatable = true},
     {.path = "/etcdserverpb.Auth/UserAdd"},
     {.path = "/etcdserverpb.Auth/UserGet", .repeatable = true},
     {.path = "/etcdserverpb.Auth/UserList", .repeatable = true},
-    {.path = "/etcdserverpb.Auth/UserDelete"},
-    {.path = "/etcdserverpb.Auth/UserChangePassword"},
+    {.path = "/etcdserverpb.Auth/UserDelete", .after = forget_reads},
+    {.path = "/etcdserverpb.Auth/UserChangePassword", .after = forget_reads},
     {.path = "/etcdserverpb.Auth/UserGrantRole"},
-    {.path = "/etcdserverpb.Auth/UserRevokeRole"},
+    {.path = "/etcdserverpb.Auth/UserRevokeRole", .after = forget_reads},
     {.path = "/etcdserverpb.Auth/RoleAdd"},
     {.path = "/etcdserverpb.Auth/RoleGet", .repeatable = true},
     {.path = "/etcdserverpb.Auth/RoleList", .repeatable = true},
-    {.path = "/etcdserverpb.Auth/RoleDelete"},
+    {.path = "/etcdserverpb.Auth/RoleDelete", .after = forget_reads},
     {.path = "/etcdserverpb.Auth/RoleGrantPermission"},
-    {.path = "/etcdserverpb.Auth/RoleRevokePermission"},
+    {.path = "/etcdserverpb.Auth/RoleRevokePermission", .after = forget_reads},
     {.path = "/v3lockpb.Lock/Lock"},
     {.path = "/v3lockpb.Lock/Unlock"},
     {.path = "/v3electionpb.Election/Campaign"},

@@ -217,7 +217,8 @@ static void serve_waiting(struct upstream *up)
     uint64_t now = loop_now_ms(up->cfg.loop);
     uint64_t next_ms = UINT64_MAX;
     struct up_call *over = NULL;
-    for (struct up_call *u = up->waiting, *after; u != NULL; u = after) {
+    size_t left = up->n_waiting; /* one that could not be begun waits again, behind all others */
+    for (struct up_call *u = up->waiting, *after; left > 0; u = after, left--) {
         after = u->next;
         if (u->not_before_ms <= now) {
             struct up_link *l = pick(up);
@@ -279,6 +280,7 @@ static void free_link(struct up_link *l)
 /* What a link's calls have to know before its connection is gone; they hear of it when that is done. */
 static void cut_calls(struct up_link *l, struct up_call **cut)
 {
+    struct slice unread;
     while (l->calls != NULL) {
         struct up_call *u = l->calls;
         if (!u->ended) {
@@ -289,6 +291,8 @@ static void cut_calls(struct up_link *l, struct up_call **cut)
                 u->ended = false;
                 continue;
             }
+        } else if (client_stream_front(u->stream, &unread)) {
+            end_here(u, CLIENT_CODE_UNAVAILABLE, "transport is closing"); /* it ended well, but not all of it was taken */
         }
         leave_link(u);
         list_first(u, cut);

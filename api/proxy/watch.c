@@ -31,6 +31,7 @@ enum { W_HEADER = 1, W_ID, W_CREATED, W_CANCELED, W_COMPACT, W_REASON }; /* of W
 enum { FILTER_NOPUT = 0, FILTER_NODELETE = 1 };
 
 static const char compacted[] = "etcdserver: mvcc: required revision has been compacted";
+static const char too_many[] = "etcdserver: too many requests";
 
 struct watcher {
     struct stream *stream;
@@ -60,7 +61,6 @@ struct group {
     struct group *next; /* of the bucket */
     struct bytes range; /* owned; key and end */
     size_t n_key;
-    struct bytes token; /* owned; of the client that it was opened for */
     struct up_call up;
     struct loop_timer timer;
     struct watcher *receivers;
@@ -190,7 +190,6 @@ static void free_group(struct group *g)
     up_close(&g->up);
     loop_timer_clear(g->all->proxy->cfg.loop, &g->timer);
     bytes_deinit(&g->range);
-    bytes_deinit(&g->token);
     free(g);
 }
 
@@ -241,7 +240,9 @@ static void open_group(struct group *g)
     wire_add_bool(&create, C_PROGRESS, true);
     wire_add_bool(&create, C_BEFORE, true);
     wire_add_message(&request, CREATE, bytes_slice(&create));
-    const struct up_head head = {.path = "/etcdserverpb.Watch/Watch", .token = bytes_slice(&g->token), .stays_open = true};
+    /* In the name of one who still has it: who had it opened may have left, and its login may be gone. */
+    const struct up_head head = {
+        .path = "/etcdserverpb.Watch/Watch", .token = head_for(g->receivers->stream->call, "").token, .stays_open = true};
     up_open(p->up, &g->up, &head, bytes_slice(&request));
     bytes_deinit(&create);
     bytes_deinit(&request);
@@ -299,10 +300,13 @@ static void broadcast(struct group *g, const struct watch_view *v)
 }
 
 /* false: the group is gone. */
-static bool take(struct group *g, const struct watch_view *v)
+static bool take(struct group *g, struct watch_view *v)
 {
-    if (v->created && !v->canceled && g->answered) {
-        return true; /* of the watch that followed one that broke */
+    if (v->created && g->answered) { /* of the watch that followed one that broke: its receivers were told long ago */
+        v->created = false;
+        if (!v->canceled) {
+            return true;
+        }
     }
     broadcast(g, v);
     if (v->canceled || v->compact_revision > 0) {
@@ -423,7 +427,6 @@ static void add_watcher(struct watch_groups *all, struct watcher *w, struct slic
     keep(&g->range, key);
     keep(&g->range, end);
     g->n_key = key.len;
-    keep(&g->token, head_for(w->stream->call, "").token);
     g->next_revision = w->want.next_revision;
     g->timer.fire = on_resume;
     g->up.news = on_group_news;
@@ -549,6 +552,10 @@ static void request(struct stream *s, struct slice message)
         read_creation(f.bytes, &c);
         if (c.want.next_revision < 0) {
             refuse(s, compacted);
+            return;
+        }
+        if (upstream_is_full(s->proxy->up)) {
+            refuse(s, too_many);
             return;
         }
         bytes_reset(&s->creating);

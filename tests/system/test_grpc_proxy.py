@@ -15,7 +15,7 @@ import urllib.request
 
 import wire
 from certs import Authority, run
-from raw_http2 import Connection, message
+from raw_http2 import WINDOW_UPDATE, Connection, frame, message
 from harness import PINTLE, Server, etcdctl, free_port
 
 READY = b'"msg":"started gRPC proxy"'
@@ -302,6 +302,62 @@ class Endpoints(Case):
         self.ctl(p, "put", "b", "2")
         self.assertEqual(w.lines(3), ["PUT", "b", "2"])
 
+    def test_watch_that_may_not_go_on(self):
+        """The cluster refuses it after a reconnect. Its client, who was told long ago that it is created, is told that it is canceled, and not that it is created."""
+        server = self.serve()
+        p = self.proxy([server.endpoint])
+        with Connection(p.port) as c:
+            s = c.open("/etcdserverpb.Watch/Watch")
+            c.data(s, message(wire.field(1, wire.field(1, "k"))), end=False)
+            answers = lambda: [wire.fields(m) for m in wire.messages(c.response(s).data)]
+            c.until(lambda: len(answers()) == 1)
+            self.assertEqual((answers()[0].get(3), answers()[0].get(4)), ([1], None))
+            for words in (["user", "add", "root:r"], ["role", "add", "root"], ["user", "grant-role", "root", "root"], ["auth", "enable"]):
+                self.ctl(server, *words)
+            self.assertEqual(server.stop(), -signal.SIGTERM)
+            server.log.close()
+            server.start()
+            c.until(lambda: len(answers()) == 2)
+            self.assertEqual((answers()[1].get(3), answers()[1].get(4)), (None, [1]))
+            self.assertEqual(answers()[1].get(2), answers()[0].get(2))
+
+    def test_stream_that_is_cut_short(self):
+        """A snapshot that came whole, but whose client had not read it when the connection went, does not end well."""
+        server = self.serve()
+        p = self.proxy([server.endpoint])
+        for i in range(3):
+            self.ctl(server, "put", f"k{i}", stdin="x" * 1000000)
+        with Connection(p.port, settings=struct.pack(">HI", 4, 65535), window=0) as c:
+            s = c.open("/etcdserverpb.Maintenance/Snapshot")
+            c.data(s, message(b""))
+            self.await_(lambda: any(x.startswith("grpc_server_handled_total") and '"Snapshot"' in x and '"OK"' in x and not x.endswith(" 0")
+                                    for x in p.page("/metrics").splitlines()), True)
+            server.kill()
+            self.await_(lambda: b"lost the connection" in p.text(), True)
+            for stream in (0, s):
+                c.send(frame(WINDOW_UPDATE, 0, stream, struct.pack(">I", 1 << 30)))
+            self.assertEqual(c.wait(s).status()[0], 14)
+
+    def test_ordering(self):
+        """Two clusters of one, one of them behind: once something was read from the other, nothing older is told, from the cache neither."""
+        ahead, behind = self.serve(), self.serve()
+        for i in range(5):
+            self.ctl(ahead, "put", f"k{i}", "1")
+        p = self.proxy([ahead.endpoint, behind.endpoint], "--experimental-serializable-ordering")
+        self.await_(lambda: p.text().count(b"connected to an endpoint"), 2)
+        with Connection(p.port) as c:
+            def read(key):
+                r = c.call("/etcdserverpb.KV/Range", message(wire.field(1, key) + wire.field(7, 1)))
+                self.assertEqual(r.status(), (0, ""))
+                return wire.fields(wire.fields(wire.messages(r.data)[0])[1][0])[3][0]
+            revisions = [read(f"k{i % 5}") for i in range(15)]
+            self.assertEqual((revisions, revisions[1:]), (sorted(revisions), 14 * [6]))
+            ahead.kill()
+            self.await_(lambda: b"lost the connection" in p.text(), True)
+            r = c.call("/etcdserverpb.KV/Range", message(wire.field(1, "new") + wire.field(7, 1)))
+            self.assertEqual(r.status(), (2, "etcdclient: no cluster members have a revision higher than the previously received revision"))
+            self.assertEqual(len(r.data), 0)
+
     def test_registered(self):
         server = self.serve()
         flags = ("--resolver-prefix", "proxies", "--resolver-ttl", "2")
@@ -417,6 +473,22 @@ class Login(Case):
         self.await_(lambda: watches(server), 1)  # that for the leader is refused, but its stream stays
         self.ctl(p, "--user", "root:r", "put", "mine/a", "2")
         self.assertEqual(allowed.lines(3), ["PUT", "mine/a", "2"])
+
+
+    def test_cache_forgets_with_rights(self):
+        """What anybody could read before logins were asked for is not answered from memory afterwards; nor what a revoked lease has taken along."""
+        server = self.serve()
+        p = self.proxy([server.endpoint])
+        lease = self.ctl(p, "lease", "grant", "60").split()[1]
+        self.ctl(p, "put", "leased", "1", "--lease", lease)
+        self.assertEqual(self.ctl(p, "get", "leased", "--consistency=s"), "leased\n1\n")
+        self.ctl(p, "lease", "revoke", lease)
+        self.assertEqual(self.ctl(p, "get", "leased", "--consistency=s"), "")
+        self.ctl(p, "put", "a", "1")
+        self.assertEqual(self.ctl(p, "get", "a", "--consistency=s"), "a\n1\n")
+        for words in (["user", "add", "root:r"], ["role", "add", "root"], ["user", "grant-role", "root", "root"], ["auth", "enable"]):
+            self.ctl(p, *words)
+        self.assertIn("user name is empty", self.ctl(p, "get", "a", "--consistency=s", code=1))
 
 
 class Secure(Case):

@@ -158,12 +158,30 @@ static void test_bounds(void **state)
     free((void *)(uintptr_t)large.data);
 }
 
+static void test_clear(void **state)
+{
+    struct cache *c = *state;
+    struct cache_read r = read_of("k", "");
+    struct cache_read old = read_of("o", "");
+    old.revision = 3;
+    cache_put(c, &r, 5, slice_str("x"));
+    cache_put(c, &old, 5, slice_str("x"));
+    cache_clear(c);
+    assert_int_equal(cache_size(c), 0);
+    cache_put(c, &old, 9, slice_str("x")); /* asked before, come back after it */
+    assert_false(has(c, &old, "x"));
+    old.era = cache_era(c);
+    cache_put(c, &old, 9, slice_str("x"));
+    assert_true(has(c, &old, "x"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_writes, setup, teardown),       cmocka_unit_test_setup_teardown(test_open_end, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tokens_are_apart, setup, teardown), cmocka_unit_test_setup_teardown(test_late_answers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_compaction, setup, teardown),   cmocka_unit_test_setup_teardown(test_bounds, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_clear, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
