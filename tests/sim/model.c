@@ -396,6 +396,9 @@ static void change_entry(struct model *m, const struct buf *data)
     if (cc == NULL) {
         return;
     }
+    for (size_t i = 0; i < m->n_members; i++) {
+        m->members[i].voted = m->members[i].voter && !m->members[i].gone;
+    }
     struct model_member *x = find_member(m, cc->node_id);
     bool adds_voter = cc->type == RAFTPB__CONF_CHANGE_TYPE__ConfChangeAddNode;
     if (cc->type == RAFTPB__CONF_CHANGE_TYPE__ConfChangeRemoveNode) {

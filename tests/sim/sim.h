@@ -226,6 +226,7 @@ struct hashes_seen {
 struct model_member {
     uint64_t id;
     bool voter, gone;
+    bool voted; /* before the last change of membership, which a leader applies only after it was committed */
 };
 
 struct model {
