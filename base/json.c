@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "base/utf8.h"
+
 /* Go escapes quotes, backslashes and control characters, and <, >, & and the two line separators as
  * well. */
 void json_add_string(struct bytes *out, const char *s)
@@ -87,18 +89,6 @@ static enum err take_hex4(struct json *j, uint32_t *out)
     return OK;
 }
 
-static void add_utf8(struct bytes *out, uint32_t c)
-{
-    uint8_t b[4];
-    size_t n = c < 0x80u ? 1 : c < 0x800u ? 2 : c < 0x10000u ? 3 : 4;
-    for (size_t i = n - 1; i > 0; i--) {
-        b[i] = (uint8_t)(0x80u | (c & 0x3Fu));
-        c >>= 6;
-    }
-    b[0] = (uint8_t)(n == 1 ? c : n == 2 ? 0xC0u | c : n == 3 ? 0xE0u | c : 0xF0u | c);
-    bytes_add(out, b, n);
-}
-
 static enum err take_unicode(struct json *j, struct bytes *out)
 {
     uint32_t c;
@@ -119,7 +109,7 @@ static enum err take_unicode(struct json *j, struct bytes *out)
     if (err != OK || c == 0 || (c >= 0xDC00u && c <= 0xDFFFu)) {
         return ERR_INVALID;
     }
-    add_utf8(out, c);
+    utf8_add(out, c);
     return OK;
 }
 

@@ -32,3 +32,15 @@ bool utf8_valid(struct slice s)
     }
     return true;
 }
+
+void utf8_add(struct bytes *out, uint32_t c)
+{
+    uint8_t b[4];
+    size_t n = c < 0x80u ? 1 : c < 0x800u ? 2 : c < 0x10000u ? 3 : 4;
+    for (size_t i = n - 1; i > 0; i--) {
+        b[i] = (uint8_t)(0x80u | (c & 0x3Fu));
+        c >>= 6;
+    }
+    b[0] = (uint8_t)(n == 1 ? c : n == 2 ? 0xC0u | c : n == 3 ? 0xE0u | c : 0xF0u | c);
+    bytes_add(out, b, n);
+}

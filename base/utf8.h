@@ -2,7 +2,7 @@
  *
  * What        Sound is what Go's unicode/utf8 takes: nothing cut, overlong, of a surrogate or past
  *             U+10FFFF.
- * Callers     base/log, engine/describe, api/etcd and api/gateway.   Thread  none of its own.
+ * Callers     base/log, base/json, engine/describe, api/etcd, api/gateway, tools/cli.   Thread  none of its own.
  */
 #ifndef BASE_UTF8_H
 #define BASE_UTF8_H
@@ -18,5 +18,8 @@
 size_t utf8_first(struct slice s, uint32_t *code);
 /* Is all of it sound? */
 bool utf8_valid(struct slice s);
+
+/* Append the bytes of one character; its number is at most 0x10FFFF. */
+void utf8_add(struct bytes *out, uint32_t c);
 
 #endif
