@@ -77,6 +77,15 @@ struct witness {
     uint64_t chain;
 };
 
+/* --- hash.c: which records count in HashKV --- */
+struct hash_rules {
+    int64_t compacted; /* -1: never */
+    int64_t revision;
+    bool keep_is_empty; /* no key lives at `revision` */
+};
+/* Of a record at or below rules->revision; `x` knows all records. */
+bool hash_counts(const struct index *x, const struct hash_rules *rules, struct rev rev, bool tombstone, struct slice key);
+
 /* Of a snapshot that was installed. */
 struct origin {
     uint64_t index;

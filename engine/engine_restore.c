@@ -236,9 +236,9 @@ static enum err load(struct loader *l, struct slice key, struct slice value, str
     }
     err = record_check(key, value, &kv);
     if (err == OK) {
-        err = kv_decode(kv, &view);
+        err = record_view(kv, tombstone, &view);
     }
-    bool sound = err == OK && (tombstone || (view.mod_revision == rev.main && view.version > 0));
+    bool sound = err == OK && rev.sub <= INDEX_SUB_MAX && (tombstone || kv.len == 0 || (view.mod_revision == rev.main && view.version > 0));
     if (!sound || rev_cmp(rev, l->last) <= 0) {
         return err_set(ec, ERR_CORRUPT, "bucket key: revision %lld_%lld: %s", (long long)rev.main,
                        (long long)rev.sub,

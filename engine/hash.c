@@ -68,28 +68,31 @@ size_t engine_compaction_hashes(struct engine *e, struct hash_kv *out, size_t n_
 
 struct hasher {
     struct engine *e;
-    int64_t compacted;
-    int64_t revision;
-    bool keep_is_empty;
+    struct hash_rules rules;
     uint32_t crc;
     uint64_t generation; /* another: what was hashed so far is of another store */
 };
+
+bool hash_counts(const struct index *x, const struct hash_rules *r, struct rev rev, bool tombstone, struct slice key)
+{
+    struct key_version v;
+    if (rev.main > r->compacted) {
+        return true;
+    }
+    if (tombstone) {
+        return false; /* below the compact revision it goes, and at it etcd leaves it out */
+    }
+    bool found = r->keep_is_empty ? index_version_at(x, key, r->compacted, &v) : index_get(x, key, r->revision, &v);
+    return found && rev_cmp(v.mod, rev) == 0;
+}
 
 /* Whether a record at or below the compact revision counts. The lock is held. */
 static bool counts(const struct hasher *h, const struct batch_item *it)
 {
     struct kv_view kv;
-    struct key_version v;
-    enum err err = kv_decode(it->kv, &kv);
+    enum err err = record_view(it->kv, it->tombstone, &kv);
     ASSERT(err == OK); /* its checksum was right */
-    if (it->tombstone) {
-        return false; /* below the compact revision it goes, and at it etcd leaves it out */
-    }
-    if (h->keep_is_empty) {
-        return index_version_at(h->e->index, kv.key, h->compacted, &v) &&
-               rev_cmp(v.mod, it->rev) == 0;
-    }
-    return index_get(h->e->index, kv.key, h->revision, &v) && rev_cmp(v.mod, it->rev) == 0;
+    return hash_counts(h->e->index, &h->rules, it->rev, it->tombstone, kv.key);
 }
 
 #define HASH_LOOKUPS 64u /* under one hold of the lock */
@@ -97,12 +100,12 @@ static bool counts(const struct hasher *h, const struct batch_item *it)
 static void feed(struct hasher *h, const struct batch_item *items, size_t n)
 {
     bool take[HASH_LOOKUPS];
-    bool locked = n > 0 && items[0].rev.main <= h->compacted;
+    bool locked = n > 0 && items[0].rev.main <= h->rules.compacted;
     if (locked) {
         lock_read(h->e);
     }
     for (size_t i = 0; i < n; i++) {
-        take[i] = items[i].rev.main > h->compacted || counts(h, &items[i]);
+        take[i] = items[i].rev.main > h->rules.compacted || counts(h, &items[i]);
     }
     if (locked) {
         unlock(h->e);
@@ -131,13 +134,13 @@ static enum err hash_records(struct hasher *h, const struct pin *pin, struct err
     struct batch *b = xalloc(sizeof(*b));
     struct rev at = {0, -1};
     enum err err = OK;
-    bool ended = h->revision < 0;
+    bool ended = h->rules.revision < 0;
     while (err == OK && !ended) {
         err = still_valid(h, pin, ec);
         if (err != OK) {
             break;
         }
-        err = store_batch(h->e, at, h->revision, b, ec);
+        err = store_batch(h->e, at, h->rules.revision, b, ec);
         if (err != OK) {
             break;
         }
@@ -167,18 +170,18 @@ enum err engine_hash_kv(struct engine *e, int64_t revision, struct hash_kv *out,
     int64_t live = atomic_load_explicit(&e->revision, memory_order_acquire);
     struct hasher h = {
         .e = e,
-        .compacted = atomic_load_explicit(&e->compact_revision, memory_order_relaxed),
-        .revision = revision == 0 ? live : revision,
+        .rules = {.compacted = atomic_load_explicit(&e->compact_revision, memory_order_relaxed),
+                  .revision = revision == 0 ? live : revision},
         .crc = crc32c(0, bucket_name(BUCKET_KEY), strlen(bucket_name(BUCKET_KEY))),
         .generation = engine_generation(e),
     };
     enum err err = revision > live                          ? ERR_FUTURE_REV
-                   : revision > 0 && revision < h.compacted ? ERR_COMPACTED
+                   : revision > 0 && revision < h.rules.compacted ? ERR_COMPACTED
                                                             : OK;
-    bool pinned = err == OK && pins_add(&e->pins, &pin, h.compacted, now_ms);
+    bool pinned = err == OK && pins_add(&e->pins, &pin, h.rules.compacted, now_ms);
     if (pinned) {
-        h.keep_is_empty = h.revision < 0 || index_count(e->index, (struct slice){0},
-                                                        (struct slice){0}, h.revision) == 0;
+        h.rules.keep_is_empty = h.rules.revision < 0 || index_count(e->index, (struct slice){0},
+                                                        (struct slice){0}, h.rules.revision) == 0;
     }
     unlock(e);
     if (err != OK) {
@@ -192,7 +195,7 @@ enum err engine_hash_kv(struct engine *e, int64_t revision, struct hash_kv *out,
     pins_remove(&e->pins, &pin);
     if (err == OK) {
         observe_ns(e, e->metrics.hash_rev, before);
-        *out = (struct hash_kv){h.crc, h.compacted, h.revision, live};
+        *out = (struct hash_kv){h.crc, h.rules.compacted, h.rules.revision, live};
     }
     return err;
 }

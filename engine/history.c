@@ -7,7 +7,7 @@
 static struct change change_of(const struct batch_item *it)
 {
     struct kv_view kv;
-    enum err err = kv_decode(it->kv, &kv);
+    enum err err = record_view(it->kv, it->tombstone, &kv);
     ASSERT(err == OK); /* its checksum was right */
     struct change c = {.rev = it->rev, .deleted = it->tombstone, .created = kv.version == 1};
     if (it->tombstone) {

@@ -13,12 +13,14 @@
  */
 #include "engine/install.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "engine/auth.h"
 #include "engine/engine_internal.h"
 #include "engine/membership.h"
 
+#define MEMBER_KEY_BYTES 20u /* an id in hex */
 #define STAGE_TXN_BYTES (32u << 20) /* copied per transaction */
 
 struct staged {
@@ -34,8 +36,10 @@ struct staged {
 struct copier {
     struct backend *to;
     const struct snapshot_origin *origin; /* NULL: the file says all itself */
+    struct snapshot_founding *founding;   /* NULL: the store goes on where the file ends */
     size_t n_bytes;                       /* in the transaction */
     uint64_t index, term;
+    int64_t revision; /* of the last record, or of a compaction behind it */
     bool has_conf;
 };
 
@@ -60,6 +64,7 @@ static enum err put(struct copier *c, enum bucket b, struct slice key, struct sl
         if (record_key_decode(key, &rev, &tombstone) != OK) {
             return err_set(ec, ERR_CORRUPT, "a key of %zu bytes that is no revision", key.len);
         }
+        c->revision = rev.main > c->revision ? rev.main : c->revision;
         record_sum_encode(sum, key, value);
         behind = slice_of(sum, sizeof(sum));
     }
@@ -69,6 +74,12 @@ static enum err put(struct copier *c, enum bucket b, struct slice key, struct sl
 
 static void note_meta(struct copier *c, struct slice key, struct slice value)
 {
+    struct rev compacted;
+    bool tombstone;
+    if ((slice_eq(key, slice_str(ROW_SCHEDULED_COMPACT)) || slice_eq(key, slice_str(ROW_FINISHED_COMPACT))) &&
+        record_key_decode(value, &compacted, &tombstone) == OK && compacted.main > c->revision) {
+        c->revision = compacted.main;
+    }
     if (value.len == 8 && slice_eq(key, slice_str(ROW_CONSISTENT_INDEX))) {
         c->index = be64_get(value.data);
     } else if (value.len == 8 && slice_eq(key, slice_str(ROW_TERM))) {
@@ -89,6 +100,9 @@ static enum err copy_bucket(struct copier *c, struct bolt_reader *r, enum bucket
     while ((e = bolt_next(r, &key, &value, ec)) == OK) {
         if (b == BUCKET_META) {
             note_meta(c, key, value);
+        }
+        if (c->founding != NULL && (b == BUCKET_MEMBERS || b == BUCKET_MEMBERS_REMOVED)) {
+            continue;
         }
         e = put(c, b, key, value, ec);
         if (e != OK) {
@@ -124,23 +138,19 @@ static enum err copy_buckets(struct copier *c, struct bolt_reader *r, struct err
     return e == ERR_END ? OK : e;
 }
 
-/* A row that may be there already. */
-static enum err put_over(struct copier *c, const char *key, struct slice value, struct err_ctx *ec)
+/* A row that may be there already, or in front of others. */
+static enum err put_row(struct copier *c, enum bucket b, const char *key, struct slice value, struct err_ctx *ec)
 {
-    return c->to->ops->put(c->to, BUCKET_META, slice_str(key), value, (struct slice){0}, false, ec);
+    return c->to->ops->put(c->to, b, slice_str(key), value, (struct slice){0}, false, ec);
 }
 
-/* The file is of its origin: what it does not say about that, or says of an entry before, is made
- * so. */
-static enum err put_origin(struct copier *c, struct err_ctx *ec)
+static enum err put_over(struct copier *c, const char *key, struct slice value, struct err_ctx *ec)
 {
-    const struct snapshot_origin *o = c->origin;
-    if (c->index > o->index || c->term > o->term) {
-        return err_set(ec, ERR_CORRUPT,
-                       "the file is of index %llu and term %llu, its message of %llu and %llu",
-                       (unsigned long long)c->index, (unsigned long long)c->term,
-                       (unsigned long long)o->index, (unsigned long long)o->term);
-    }
+    return put_row(c, BUCKET_META, key, value, ec);
+}
+
+static enum err put_position(struct copier *c, const struct snapshot_origin *o, struct err_ctx *ec)
+{
     struct conf_state conf = {0};
     struct bytes json = {0};
     uint8_t index[8];
@@ -164,12 +174,64 @@ static enum err put_origin(struct copier *c, struct err_ctx *ec)
     return e;
 }
 
+/* The file is of its origin: what it does not say about that, or says of an entry before, is made
+ * so. */
+static enum err put_origin(struct copier *c, struct err_ctx *ec)
+{
+    const struct snapshot_origin *o = c->origin;
+    if (c->index > o->index || c->term > o->term) {
+        return err_set(ec, ERR_CORRUPT,
+                       "the file is of index %llu and term %llu, its message of %llu and %llu",
+                       (unsigned long long)c->index, (unsigned long long)c->term,
+                       (unsigned long long)o->index, (unsigned long long)o->term);
+    }
+    return put_position(c, o, ec);
+}
+
+/* A record without bytes at the raised revision, and a compaction to it that has yet to be made: as etcd's tool does it, so that all have equal hashes. */
+static enum err put_bump(struct copier *c, struct err_ctx *ec)
+{
+    uint8_t key[RECORD_KEY_BYTES_MAX];
+    int64_t raised;
+    if (__builtin_add_overflow(c->revision, c->founding->bump, &raised)) {
+        return err_set(ec, ERR_INVALID, "revision %lld cannot be raised by %llu", (long long)c->revision, (unsigned long long)c->founding->bump);
+    }
+    struct slice at = slice_of(key, record_key_encode(key, (struct rev){raised, 0}, false));
+    enum err e = put(c, BUCKET_KEY, at, slice_of("", 0), ec);
+    return e == OK ? put_over(c, ROW_SCHEDULED_COMPACT, at, ec) : e;
+}
+
+/* Entries 1 to n of term 1 have added the members. */
+static enum err put_founding(struct copier *c, struct err_ctx *ec)
+{
+    struct snapshot_founding *f = c->founding;
+    struct snapshot_origin *o = xcalloc(1, sizeof(*o));
+    ASSERT(f->n > 0 && f->n <= ENGINE_CONF_MAX);
+    *o = (struct snapshot_origin){.index = f->n, .term = 1};
+    enum err e = OK;
+    for (size_t i = 0; e == OK && i < f->n; i++) {
+        struct bytes json = {0};
+        char key[MEMBER_KEY_BYTES];
+        o->conf.voters[o->conf.n_voters++] = f->members[i].id;
+        member_json_encode(&f->members[i], &json);
+        (void)snprintf(key, sizeof(key), "%llx", (unsigned long long)f->members[i].id);
+        e = put_row(c, BUCKET_MEMBERS, key, bytes_slice(&json), ec);
+        bytes_deinit(&json);
+    }
+    if (e == OK) {
+        e = put_position(c, o, ec);
+    }
+    free(o);
+    f->revision = c->revision;
+    return e == OK && f->bump > 0 ? put_bump(c, ec) : e;
+}
+
 /* Ours, behind all others: the bucket's name comes last. */
 static enum err put_own_rows(struct copier *c, struct err_ctx *ec)
 {
     uint8_t number[8];
     uint8_t installed[16];
-    enum err e = c->origin == NULL ? OK : put_origin(c, ec);
+    enum err e = c->founding != NULL ? put_founding(c, ec) : c->origin != NULL ? put_origin(c, ec) : OK;
     if (e != OK) {
         return e;
     }
@@ -182,8 +244,8 @@ static enum err put_own_rows(struct copier *c, struct err_ctx *ec)
     be64_put(installed, c->index);
     be64_put(installed + 8, c->term);
     e = put(c, BUCKET_PINTLE, slice_str(ROW_FORMAT), slice_of(number, 8), ec);
-    return e == OK ? put(c, BUCKET_PINTLE, slice_str(ROW_INSTALLED), slice_of(installed, 16), ec)
-                   : e;
+    return e == OK && c->founding == NULL ? put(c, BUCKET_PINTLE, slice_str(ROW_INSTALLED), slice_of(installed, 16), ec)
+                                          : e;
 }
 
 static enum err copy_file(struct copier *c, const struct bolt_source *src, struct err_ctx *ec)
@@ -215,7 +277,7 @@ static enum err copy_file(struct copier *c, const struct bolt_source *src, struc
 
 static enum err build(struct staged *s, const struct engine_config *cfg,
                       const struct bolt_source *src, const struct snapshot_origin *origin,
-                      struct err_ctx *ec)
+                      struct snapshot_founding *founding, struct err_ctx *ec)
 {
     struct backend *b = NULL;
     enum err e = s->place.stage(&s->place, &b, ec);
@@ -223,7 +285,7 @@ static enum err build(struct staged *s, const struct engine_config *cfg,
         return e;
     }
     s->home = home_create(b);
-    struct copier c = {.to = b, .origin = origin};
+    struct copier c = {.to = b, .origin = origin, .founding = founding};
     e = copy_file(&c, src, ec);
     if (e != OK) {
         return e;
@@ -237,6 +299,21 @@ static enum err build(struct staged *s, const struct engine_config *cfg,
     return e == OK ? s->place.finish(&s->place, b, ec) : e;
 }
 
+static enum err stage(const struct engine_config *cfg, const struct store_place *place,
+                      const struct bolt_source *src, const struct snapshot_origin *origin,
+                      struct snapshot_founding *founding, struct staged **out, struct err_ctx *ec)
+{
+    struct staged *s = xcalloc(1, sizeof(*s));
+    s->place = *place;
+    enum err e = build(s, cfg, src, origin, founding, ec);
+    if (e != OK) {
+        staged_discard(&s);
+        return err_wrap(ec, e, "stage a snapshot");
+    }
+    *out = s;
+    return OK;
+}
+
 enum err engine_stage(const struct engine_config *cfg, const struct store_place *place,
                       const struct bolt_source *src, struct staged **out, struct err_ctx *ec)
 {
@@ -247,15 +324,14 @@ enum err engine_stage_of(const struct engine_config *cfg, const struct store_pla
                          const struct bolt_source *src, const struct snapshot_origin *origin,
                          struct staged **out, struct err_ctx *ec)
 {
-    struct staged *s = xcalloc(1, sizeof(*s));
-    s->place = *place;
-    enum err e = build(s, cfg, src, origin, ec);
-    if (e != OK) {
-        staged_discard(&s);
-        return err_wrap(ec, e, "stage a snapshot");
-    }
-    *out = s;
-    return OK;
+    return stage(cfg, place, src, origin, NULL, out, ec);
+}
+
+enum err engine_stage_founding(const struct engine_config *cfg, const struct store_place *place,
+                               const struct bolt_source *src, struct snapshot_founding *founding,
+                               struct staged **out, struct err_ctx *ec)
+{
+    return stage(cfg, place, src, NULL, founding, out, ec);
 }
 
 uint64_t staged_index(const struct staged *s)

@@ -48,6 +48,18 @@ struct snapshot_origin {
  * changed nothing. The staged state is then of `origin` in all three. ERR_CORRUPT also when the file is ahead of it. */
 MUST_CHECK enum err engine_stage_of(const struct engine_config *cfg, const struct store_place *place, const struct bolt_source *src,
                                     const struct snapshot_origin *origin, struct staged **out, struct err_ctx *ec);
+/* A file that a new cluster begins with (`etcdutl snapshot restore`): its members are these, and what the file says of others goes. */
+struct snapshot_founding {
+    const struct member_info *members; /* by ascending id; all vote, each was added by an entry of term 1 */
+    size_t n;
+    uint64_t bump; /* not 0: the revision is raised by so much, and everything up to there is compacted */
+    /* Told on OK. */
+    int64_t revision; /* before it was raised */
+};
+/* As engine_stage; the log of such a store begins behind entry `n` of term 1, and engine_installed is false. ERR_INVALID: there are no revisions so high. */
+MUST_CHECK enum err engine_stage_founding(const struct engine_config *cfg, const struct store_place *place, const struct bolt_source *src,
+                                          struct snapshot_founding *founding, struct staged **out, struct err_ctx *ec);
+
 uint64_t staged_index(const struct staged *s); /* applied */
 uint64_t staged_term(const struct staged *s);
 void staged_discard(struct staged **s); /* also after an install that failed */

@@ -178,6 +178,15 @@ enum err kv_decode(struct slice encoded, struct kv_view *out)
     return OK;
 }
 
+enum err record_view(struct slice kv, bool tombstone, struct kv_view *out)
+{
+    if (kv.len > 0 || tombstone) {
+        return kv_decode(kv, out);
+    }
+    *out = (struct kv_view){.key = kv};
+    return OK;
+}
+
 uint64_t record_sum(struct slice record_key, struct slice kv)
 {
     uint8_t head[RECORD_KEY_BYTES_MAX + 8];

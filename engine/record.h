@@ -52,6 +52,9 @@ size_t kv_encoded_size(const struct kv_view *kv);
 uint8_t *kv_encode(uint8_t *p, const struct kv_view *kv); /* returns the byte after */
 struct buf *kv_encode_buf(const struct kv_view *kv);
 MUST_CHECK enum err kv_decode(struct slice encoded, struct kv_view *out); /* ERR_CORRUPT */
+/* The same for a record of a store, in which a change without a single byte is sound, too: etcd's way to raise the revision of
+ * a restored store. It stands for the key "" (all else 0), which no request can name. ERR_CORRUPT. */
+MUST_CHECK enum err record_view(struct slice kv, bool tombstone, struct kv_view *out);
 
 /* The checksum that follows the KeyValue in the backend, and its check: on OK *kv is the
  * KeyValue's bytes without the sum, borrowed from `stored`. ERR_CORRUPT. */

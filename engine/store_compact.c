@@ -189,7 +189,7 @@ static enum err scan_one(const struct compaction *c, const struct backend_ops *o
         err = record_check(out->record_key, stored, &out->kv);
     }
     if (err == OK) {
-        err = kv_decode(out->kv, &view);
+        err = record_view(out->kv, out->tombstone, &view);
     }
     if (err != OK) {
         return err_set(ec, err, "compaction: bucket key: record after %lld_%lld does not verify",

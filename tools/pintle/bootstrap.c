@@ -9,6 +9,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "raft/peer/headers.h"
+#include "tools/pintle/advertised.h"
 #include "tools/pintle/discovery.h"
 #include "tools/pintle/remote.h"
 #include "tools/pintle/srv_cluster.h"
@@ -43,59 +44,13 @@ static const char **urls_of_others(const struct founders *f, const char *name)
 
 /* --- checks of the flags ------------------------------------------------------------------------------------------- */
 
-/* The members of `urls` that are not in `in`, as "NAME=url,..."; NULL: there are none. The caller frees. */
-static char *missing_from(const char *const *urls, const char *const *in, const char *prefix)
-{
-    const char **missing = xcalloc(urls_count(urls) + 1, sizeof(*missing));
-    size_t n = 0;
-    for (size_t i = 0; urls[i] != NULL; i++) {
-        size_t k = 0;
-        while (in[k] != NULL && strcmp(in[k], urls[i]) != 0) {
-            k++;
-        }
-        if (in[k] == NULL) {
-            missing[n++] = urls[i];
-        }
-    }
-    char *text = n == 0 ? NULL : urls_join(missing, prefix, ",");
-    free(missing);
-    return text;
-}
-
-/* A founder is announced to the others under the very addresses that the flags list for it. */
-static enum err check_own(const struct config *c, const struct member_peer *own, struct err_ctx *ec)
-{
-    const char *const *advertised = (const char *const *)c->advertise_peer;
-    struct err_ctx why = {{0}};
-    if (urls_compare(advertised, own->peer_urls, clock_now_ms(clock_real()) + URLS_RESOLVE_MS, c->log, &why) == OK) {
-        return OK;
-    }
-    char *prefix = xasprintf("%s=", c->name);
-    char *all = urls_join(advertised, "", ",");
-    char *named = urls_join(own->peer_urls, prefix, ",");
-    char *missing = missing_from(own->peer_urls, advertised, prefix);
-    enum err e;
-    if (missing != NULL) {
-        e = err_set(ec, ERR_INVALID, "--initial-cluster has %s but missing from --initial-advertise-peer-urls=%s (%s)", missing, all, why.text);
-    } else if ((missing = missing_from(advertised, own->peer_urls, "")) != NULL) {
-        e = err_set(ec, ERR_INVALID, "--initial-advertise-peer-urls has %s but missing from --initial-cluster=%s", missing, named);
-    } else {
-        e = err_set(ec, ERR_INVALID, "failed to resolve %s to match --initial-cluster=%s (%s)", all, named, why.text);
-    }
-    free(missing);
-    free(named);
-    free(all);
-    free(prefix);
-    return e;
-}
-
 static enum err check_names(const struct config *c, const struct founders *f, struct err_ctx *ec)
 {
     const struct member_peer *own = founders_named(f, c->name);
     if (own == NULL) {
         return err_set(ec, ERR_INVALID, "couldn't find local name \"%s\" in the initial cluster configuration", c->name);
     }
-    enum err e = c->existing_cluster ? OK : check_own(c, own, ec); /* who joins was announced when it was added */
+    enum err e = c->existing_cluster ? OK : advertised_check(own, (const char *const *)c->advertise_peer, c->log, ec); /* who joins was announced when it was added */
     if (e == OK && founders_share_url(f)) {
         char *text = founders_text(f);
         e = err_set(ec, ERR_INVALID, "initial cluster %s has duplicate url", text);

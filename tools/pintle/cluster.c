@@ -8,7 +8,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/slice.h"
-#include "tools/pintle/flags.h"
+#include "tools/pintle/url.h"
 
 static uint64_t sha1_head(struct slice s)
 {

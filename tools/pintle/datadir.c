@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "tools/pintle/layout.h"
 
 static void mode_text(uint32_t mode, char out[11])
 {
@@ -72,9 +73,9 @@ struct listing {
 static void look(void *arg, const char *name)
 {
     struct listing *l = arg;
-    if (strcmp(name, "member") == 0) {
+    if (strcmp(name, LAYOUT_MEMBER) == 0) {
         l->member = true;
-    } else if (strcmp(name, "LOCK") != 0 && strcmp(name, "fixtures") != 0) {
+    } else if (strcmp(name, LAYOUT_LOCK) != 0 && strcmp(name, "fixtures") != 0) {
         log_warn(l->c->log, "found invalid file under data directory", F_STR("filename", name), F_STR("data-dir", l->c->data_dir));
     }
 }
@@ -84,6 +85,17 @@ static void look_for_wal(void *arg, const char *name)
     bool *found = arg;
     size_t n = strlen(name);
     *found = *found || (n > 4 && strcmp(name + n - 4, ".wal") == 0);
+}
+
+/* What pintleutl was about to put here is wanted, and not there: starting without it would found an empty cluster. */
+static enum err check_restored(struct vfs *v, const struct config *c, struct err_ctx *ec)
+{
+    struct vfs_stat st;
+    struct err_ctx ignored = {{0}};
+    char *path = xasprintf("%s/" LAYOUT_RESTORING, c->data_dir);
+    bool unfinished = v->ops->stat(v, path, &st, &ignored) == OK;
+    free(path);
+    return unfinished ? err_set(ec, ERR_INVALID, "%s holds a restore that did not end; restore again, or remove the directory", c->data_dir) : OK;
 }
 
 /* What an etcd server keeps there is left as it is: looked for before anything of ours is made. */
@@ -114,7 +126,7 @@ enum err datadir_open(struct vfs *v, const struct config *c, struct datadir *out
     if (e != OK) {
         return e;
     }
-    char *path = xasprintf("%s/LOCK", c->data_dir);
+    char *path = xasprintf("%s/" LAYOUT_LOCK, c->data_dir);
     e = v->ops->open(v, path, VFS_CREATE, &out->lock, ec);
     if (e == OK) {
         e = out->lock->ops->lock(out->lock, ec);
@@ -123,6 +135,11 @@ enum err datadir_open(struct vfs *v, const struct config *c, struct datadir *out
     if (e != OK) {
         datadir_close(out);
         return err_wrap(ec, e, "cannot lock data directory %s", c->data_dir);
+    }
+    e = check_restored(v, c, ec);
+    if (e != OK) {
+        datadir_close(out);
+        return e;
     }
     struct listing l = {.c = c};
     e = v->ops->list(v, c->data_dir, look, &l, ec);

@@ -107,9 +107,6 @@ bool flag_bool_parse(const char *text, bool *out);
 MUST_CHECK enum err flag_gates_parse(struct flag_value *v, const char *text, struct err_ctx *ec);
 void flag_gates_reset(struct flag_value *v);
 
-/* One URL by the rules of every list of them. ERR_INVALID with etcd's text. */
-MUST_CHECK enum err url_check(const char *url, struct err_ctx *ec);
-
 enum flag_outcome { FLAGS_OK, FLAGS_HELP, FLAGS_ERROR };
 /* Parse argv[1..]. *rest is the first word that is no flag, or NULL. On FLAGS_ERROR `ec` holds Go's line. */
 enum flag_outcome flag_set_parse(struct flag_set *s, int argc, char **argv, const char **rest, struct err_ctx *ec);
