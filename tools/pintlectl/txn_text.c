@@ -42,8 +42,11 @@ static void split(const char *line, struct parts *p)
     if (at == SIZE_MAX || at >= rest.len || rest.data[at] != ')') {
         return;
     }
-    at = blanks(rest, at + 1);
-    size_t start = at;
+    size_t start = blanks(rest, at + 1);
+    if (start == at + 1) {
+        return; /* Sscanf wants a blank here */
+    }
+    at = start;
     while (at < rest.len && rest.data[at] != ' ' && rest.data[at] != '\t') {
         at++;
     }
