@@ -171,7 +171,7 @@ static void add_rune(struct bytes *out, uint32_t r)
         b[i] = (uint8_t)(0x80 | (r & 0x3f));
         r >>= 6;
     }
-    b[0] = n == 1 ? (uint8_t)r : (uint8_t)((0xf00u >> n) | r);
+    b[0] = (uint8_t)(n == 1 ? r : ((0xf00u >> n) & 0xffu) | r);
     bytes_add(out, b, n);
 }
 
