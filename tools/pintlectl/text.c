@@ -9,6 +9,7 @@
 #include <wctype.h>
 
 #include "base/assert.h"
+#include "base/utf8.h"
 
 #define DISTANCE_WORD_MAX 63u
 #define RUNE_MAX 0x10ffffu
@@ -163,18 +164,6 @@ static bool hex_digits(struct slice s, size_t at, size_t n, uint32_t *out)
     return true;
 }
 
-static void add_rune(struct bytes *out, uint32_t r)
-{
-    uint8_t b[4];
-    size_t n = r < 0x80 ? 1 : r < 0x800 ? 2 : r < 0x10000 ? 3 : 4;
-    for (size_t i = n; i-- > 1;) {
-        b[i] = (uint8_t)(0x80 | (r & 0x3f));
-        r >>= 6;
-    }
-    b[0] = (uint8_t)(n == 1 ? r : ((0xf00u >> n) & 0xffu) | r);
-    bytes_add(out, b, n);
-}
-
 /* The escape after the backslash at s[at]; returns where it ends, 0 when it is none. */
 static size_t unescape(struct slice s, size_t at, struct bytes *out)
 {
@@ -197,7 +186,7 @@ static size_t unescape(struct slice s, size_t at, struct bytes *out)
         if (!hex_digits(s, at + 1, n, &v) || v > RUNE_MAX || (v >= 0xd800 && v < 0xe000)) {
             return 0;
         }
-        add_rune(out, v);
+        utf8_add(out, v);
         return at + 1 + n;
     }
     for (size_t i = 0; i < 3; i++) {
