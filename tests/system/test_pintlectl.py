@@ -248,6 +248,7 @@ class Twins(unittest.TestCase):
             Step("user add eve", stdin="a\nb\n"),
             Step("user add eve", stdin="\n"),
             Step("user add eve --interactive=false", stdin="word\n"),
+            Step("user add sue --interactive=false", stdin="\n"),
             Step("user add ann --no-password", formats=("json",)),
             Step("user add joe:x --new-user-password y", formats=("fields",)),
             Step("user list", formats=FORMATS, old=False),
@@ -296,7 +297,7 @@ class Twins(unittest.TestCase):
         self.check(
             *[Step(w) for w in ["foo", "e", "gett", "mem li", "snapshot save", "watch", "watch a --", "lock", "elect", "elect x",
                                 "elect x y -l", "version", "put a b -w yaml", "--endpoints= get a", "watch a b --prefix",
-                                "move-leader"]],
+                                "move-leader", "make-mirror", "make-mirror x y"]],
             *[Step(w, first_line=True) for w in ["get --bad", "get -z", "get -w", "get a --limit abc", "get a --prefix=maybe",
                                                  "get a --command-timeout 5", "get a --command-timeout x", "--prefix get a", "get --=x"]],
             Step("get a", env={"ETCDCTL_WRITE_OUT": "json"}),
@@ -350,6 +351,25 @@ class Twins(unittest.TestCase):
             for p in (listener, second):
                 p.terminate()
                 self.assertEqual(p.wait(SECONDS), 0)
+
+    def test_make_mirror(self):
+        source, destination = self.servers
+        for k in range(3):
+            self.run_one(self.ours, source, ["put", f"a/{k}", str(k)], Step(""))
+        mirror = subprocess.Popen([self.ours, "--endpoints", f"127.0.0.1:{source.port}", "make-mirror", "--prefix", "a/", "--dest-prefix", "b/",
+                                   f"127.0.0.1:{destination.port}"])
+        self.addCleanup(mirror.wait)
+        self.addCleanup(mirror.kill)
+        watch = subprocess.Popen([self.ours, "--endpoints", f"127.0.0.1:{destination.port}", "watch", "b/", "--prefix", "--rev", "2"],
+                                 stdout=subprocess.PIPE)
+        self.addCleanup(watch.stdout.close)
+        self.addCleanup(watch.wait)
+        self.addCleanup(watch.kill)
+        lines = [watch.stdout.readline() for _ in range(9)]
+        self.assertEqual(lines, [b"PUT\n", b"b/0\n", b"0\n", b"PUT\n", b"b/1\n", b"1\n", b"PUT\n", b"b/2\n", b"2\n"])
+        self.run_one(self.ours, source, ["txn"], Step("", stdin="\nput a/new x\ndel a/0\nput other y\n\n\n"))
+        lines = sorted(b"".join(watch.stdout.readline() for _ in range(3)) for _ in range(2))
+        self.assertEqual(lines, [b"DELETE\nb/0\n\n", b"PUT\nb/new\nx\n"])
 
     def test_snapshot(self):
         for program, server in ((THEIRS, self.servers[0]), (self.ours, self.servers[1])):

@@ -8,8 +8,6 @@
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/print.h"
 
-#define WORD_BYTES_MAX 1024u
-
 const struct flag user_add_flags[] = {{"interactive", 0, FLAG_BOOL, "true", "ask for the password; else take a word of standard input"},
                                       {"new-user-password", 0, FLAG_STRING, NULL, "the password"},
                                       {"no-password", 0, FLAG_BOOL, NULL, "a user who is known by certificate only"},
@@ -125,8 +123,7 @@ int auth_disable_run(struct ctl *ctl)
 static const char *new_password(struct ctl *ctl, const char *user)
 {
     if (!flag_yes(&ctl->flags, "interactive")) {
-        char word[WORD_BYTES_MAX];
-        return scanf("%1023s", word) == 1 ? ctl_dup(ctl->arena, word, strlen(word)) : "";
+        return ctl_read_word(ctl);
     }
     struct bytes prompt = {0};
     bytes_printf(&prompt, "Password of %s: ", user);

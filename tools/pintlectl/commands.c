@@ -89,6 +89,8 @@ const struct command commands[] = {
      "Commands about copies of the store", NULL, NULL, GROUP_CLUSTER, false},
     {"snapshot save", "<filename>",
      "Copies the store of one endpoint to a file", NULL, snapshot_save_run, GROUP_CLUSTER, false},
+    {"make-mirror", "[options] <destination>",
+     "Copies keys to another cluster and follows their changes", make_mirror_flags, make_mirror_run, GROUP_UTILITY, false},
     {"lock", "<lockname> [exec-command arg1 arg2 ...]",
      "Takes a lock and holds it", lock_flags, lock_run, GROUP_CONCURRENCY, false},
     {"elect", "<election-name> [proposal]",

@@ -62,6 +62,7 @@ COMMAND(member_update_run);
 COMMAND(member_list_run);
 COMMAND(member_promote_run);
 COMMAND(snapshot_save_run);
+COMMAND(make_mirror_run);
 COMMAND(lock_run);
 COMMAND(elect_run);
 COMMAND(auth_enable_run);
@@ -85,6 +86,6 @@ COMMAND(downgrade_enable_run);
 COMMAND(downgrade_cancel_run);
 COMMAND(options_run);
 COMMAND(help_run);
-extern const struct flag get_flags[], put_flags[], del_flags[], txn_flags[], compaction_flags[], defrag_flags[], endpoint_flags[], endpoint_hashkv_flags[], watch_flags[], lease_timetolive_flags[], lease_keepalive_flags[], member_add_flags[], member_update_flags[], member_list_flags[], lock_flags[], elect_flags[], user_add_flags[], user_get_flags[], user_passwd_flags[], role_permission_flags[];
+extern const struct flag get_flags[], put_flags[], del_flags[], txn_flags[], compaction_flags[], defrag_flags[], endpoint_flags[], endpoint_hashkv_flags[], watch_flags[], lease_timetolive_flags[], lease_keepalive_flags[], member_add_flags[], member_update_flags[], member_list_flags[], make_mirror_flags[], lock_flags[], elect_flags[], user_add_flags[], user_get_flags[], user_passwd_flags[], role_permission_flags[];
 
 #endif

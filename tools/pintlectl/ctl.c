@@ -206,9 +206,8 @@ static uint32_t keepalive_ms(const struct ctl *ctl, const char *name)
     return ns <= 0 ? 0 : ns / NS_PER_MS >= UINT32_MAX ? UINT32_MAX : (uint32_t)((ns + NS_PER_MS - 1) / NS_PER_MS);
 }
 
-static void set_limits(struct ctl *ctl)
+static void set_limits(const struct ctl *ctl, struct conn_options *o)
 {
-    struct conn_options *o = &ctl->options;
     int64_t send = flag_number(&ctl->flags, "max-request-bytes");
     int64_t receive = flag_number(&ctl->flags, "max-recv-bytes");
     int64_t dial = flag_number(&ctl->flags, "dial-timeout");
@@ -222,11 +221,18 @@ static void set_limits(struct ctl *ctl)
     o->client.keepalive_timeout_ms = keepalive_ms(ctl, "keepalive-timeout");
 }
 
+struct conn_options ctl_base_options(const struct ctl *ctl)
+{
+    struct conn_options o = {0};
+    set_limits(ctl, &o);
+    return o;
+}
+
 void ctl_configure(struct ctl *ctl)
 {
     environment_apply(ctl);
     set_endpoints(ctl);
-    set_limits(ctl);
+    set_limits(ctl, &ctl->options);
     set_tls_flags(ctl);
     const char *token = flag_text(&ctl->flags, "auth-jwt-token");
     if (*token != '\0') {

@@ -50,6 +50,8 @@ void ctl_configure(struct ctl *ctl);
 void ctl_connect(struct ctl *ctl);
 /* Options for one of the endpoints alone. */
 struct conn_options ctl_options_for(const struct ctl *ctl, const char *const *endpoint);
+/* Time and size limits alone, for a connection to somebody else. */
+struct conn_options ctl_base_options(const struct ctl *ctl);
 struct conn *ctl_open(const struct conn_options *o);
 /* User and password from their flags, asking for a password that is missing. */
 void ctl_split_user(struct ctl *ctl, const char *user, const char *password, const char *prompt, struct conn_options *o);
@@ -85,6 +87,9 @@ uint64_t ctl_member_id(const char *text);
 void ctl_read_stdin(struct bytes *out);
 /* Ask for a password on the terminal, or take a line of what stands in its place. The arena's. */
 const char *ctl_ask_password(struct ctl *ctl, const char *prompt);
+
+/* The first word of the next line of standard input; empty when there is none. The arena's. */
+const char *ctl_read_word(struct ctl *ctl);
 
 /* Text of an errno as Go has it. */
 const char *ctl_errno(struct arena *a, int errnum);

@@ -63,3 +63,11 @@ const char *ctl_ask_password(struct ctl *ctl, const char *prompt)
     }
     return ctl_dup(ctl->arena, line + start, n - start);
 }
+
+const char *ctl_read_word(struct ctl *ctl)
+{
+    char line[PASSWORD_BYTES_MAX];
+    (void)read_line(line);
+    size_t start = strspn(line, " \t\r");
+    return ctl_dup(ctl->arena, line + start, strcspn(line + start, " \t\r"));
+}
