@@ -108,6 +108,12 @@ static bool connect_one(struct conn *c, uint32_t timeout_ms)
     if (client_connect_with(c->targets[c->at], &c->o.client, timeout_ms, &c->client, &ec) != OK) {
         return false;
     }
+    /* As gRPC does: nothing is sent before the server has said something, so that a handshake it
+     * refuses late is a failed attempt to connect and not a lost call. */
+    if (client_pump(c->client, timeout_ms) != OK) {
+        client_close(&c->client);
+        return false;
+    }
     if (c->token != NULL && client_metadata(c->client, "token", c->token) != OK) {
         client_close(&c->client);
         return false;
