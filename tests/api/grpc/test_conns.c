@@ -436,6 +436,9 @@ static void test_who_holds_most_goes(void **state)
     conn_input(&small.conn, slice_of("defghi", 6));
     hub_flush(&w->hub);
     assert_true(small.out.len > 0);
+    conn_kill(&small.conn); /* the hub outlives it */
+    hub_flush(&w->hub);
+    assert_true(small.closed);
     bytes_deinit(&small.out);
 }
 
