@@ -127,13 +127,13 @@ static const char *new_password(struct ctl *ctl, const char *user)
     }
     struct bytes prompt = {0};
     bytes_printf(&prompt, "Password of %s: ", user);
-    const char *first = ctl_ask_password(ctl, ctl_dup(ctl->arena, prompt.data, prompt.len));
+    const char *first = ctl_ask_password(ctl, cli_dup(ctl->arena, prompt.data, prompt.len));
     if (*first == '\0') {
         ctl_fail(EXIT_BAD_ARGS, "empty password");
     }
     bytes_reset(&prompt);
     bytes_printf(&prompt, "Type password of %s again for confirmation: ", user);
-    const char *second = ctl_ask_password(ctl, ctl_dup(ctl->arena, prompt.data, prompt.len));
+    const char *second = ctl_ask_password(ctl, cli_dup(ctl->arena, prompt.data, prompt.len));
     bytes_deinit(&prompt);
     if (strcmp(first, second) != 0) {
         ctl_fail(EXIT_BAD_ARGS, "given passwords are different");
@@ -156,7 +156,7 @@ int user_add_run(struct ctl *ctl)
     } else if (colon == user) {
         ctl_fail(EXIT_BAD_ARGS, "empty user name is not allowed");
     } else if (colon != NULL) {
-        user = ctl_dup(ctl->arena, user, (size_t)(colon - user));
+        user = cli_dup(ctl->arena, user, (size_t)(colon - user));
         password = colon + 1;
     } else {
         password = new_password(ctl, user);

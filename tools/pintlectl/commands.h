@@ -34,7 +34,6 @@ void command_flags(const struct command *c, struct arena *arena, struct flag_set
 /* help.c */
 void help_page(const char *program, const struct command *c, FILE *out); /* c NULL: the program's own */
 void help_usage(const char *program, const struct command *c, FILE *out);
-void help_flags(const struct flag *const *flags, size_t n, const char *help_for, FILE *out);
 
 #define COMMAND(name) int name(struct ctl *ctl)
 COMMAND(get_run);

@@ -12,7 +12,7 @@
 #include "api/srv/srv.h"
 #include "base/log.h"
 #include "tools/pintlectl/environment.h"
-#include "tools/pintlectl/text.h"
+#include "tools/cli/text.h"
 
 #define SEND_DEFAULT (2u * 1024u * 1024u)
 #define RECEIVE_DEFAULT 2147483647u
@@ -40,7 +40,7 @@ _Noreturn void ctl_fail_with(int code, const struct failure *f)
 const char *ctl_errno(struct arena *a, int errnum)
 {
     const char *text = strerror(errnum);
-    char *copy = ctl_dup(a, text, strlen(text));
+    char *copy = cli_dup(a, text, strlen(text));
     if (copy[0] >= 'A' && copy[0] <= 'Z' && !(copy[1] >= 'A' && copy[1] <= 'Z')) {
         copy[0] = (char)(copy[0] - 'A' + 'a');
     }
@@ -57,7 +57,7 @@ static const char *trimmed(struct arena *a, const char *s)
     while (n > 0 && strchr(blanks, s[n - 1]) != NULL) {
         n--;
     }
-    return ctl_dup(a, s, n);
+    return cli_dup(a, s, n);
 }
 
 /* Endpoints by SRV records; false: no domain is given, or nothing usable was found. */
@@ -72,14 +72,14 @@ static bool discover(struct ctl *ctl)
     if (srv_clients(domain, flag_text(&ctl->flags, "discovery-srv-name"), &found, &ec) != OK) {
         ctl_fail(EXIT_ERROR, "%s", ec.text);
     }
-    const char **list = ctl_alloc(ctl->arena, (found.records.n + 1) * sizeof(*list));
+    const char **list = cli_alloc(ctl->arena, (found.records.n + 1) * sizeof(*list));
     size_t n = 0;
     for (size_t i = 0; found.texts[i] != NULL && i < found.records.n; i++) {
         if (!flag_yes(&ctl->flags, "insecure-discovery") && strncmp(found.texts[i], "http://", 7) == 0) {
             (void)fprintf(stderr, "ignoring discovered insecure endpoint \"%s\"\n", found.texts[i]);
             continue;
         }
-        list[n++] = ctl_dup(ctl->arena, found.texts[i], strlen(found.texts[i]));
+        list[n++] = cli_dup(ctl->arena, found.texts[i], strlen(found.texts[i]));
     }
     srv_endpoints_deinit(&found);
     ctl->options.endpoints = list;
@@ -93,7 +93,7 @@ static void set_endpoints(struct ctl *ctl)
         return;
     }
     const struct flag_value *v = flag(&ctl->flags, "endpoints");
-    const char **list = ctl_alloc(ctl->arena, (v->n_list + 1) * sizeof(*list));
+    const char **list = cli_alloc(ctl->arena, (v->n_list + 1) * sizeof(*list));
     for (size_t i = 0; i < v->n_list; i++) {
         list[i] = trimmed(ctl->arena, v->list[i]);
     }
@@ -175,7 +175,7 @@ void ctl_split_user(struct ctl *ctl, const char *user, const char *password, con
         o->user = user;
         o->password = ctl_ask_password(ctl, prompt);
     } else {
-        o->user = ctl_dup(ctl->arena, user, (size_t)(colon - user));
+        o->user = cli_dup(ctl->arena, user, (size_t)(colon - user));
         o->password = colon + 1;
     }
     /* Without a name or a password nobody logs in. */
@@ -314,7 +314,7 @@ uint64_t ctl_member_id(const char *text)
 
 struct slice ctl_prefix_end(struct arena *a, struct slice prefix)
 {
-    uint8_t *end = ctl_alloc(a, prefix.len + 1);
+    uint8_t *end = cli_alloc(a, prefix.len + 1);
     if (prefix.len > 0) {
         memcpy(end, prefix.data, prefix.len);
     }

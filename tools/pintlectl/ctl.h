@@ -12,7 +12,7 @@
 #include "base/assert.h"
 #include "base/slice.h"
 #include "tools/pintlectl/conn.h"
-#include "tools/pintlectl/flags.h"
+#include "tools/cli/flags.h"
 
 /* Exit codes. */
 #define EXIT_ERROR 1

@@ -109,7 +109,7 @@ static bool wait_first(struct ctl *ctl, struct session *s, struct slice *key, in
             found = r->events[i]->type == MVCCPB__EVENT__EVENT_TYPE__PUT && kv != NULL;
             if (found) {
                 *revision = kv->mod_revision;
-                *key = slice_of(ctl_dup(ctl->arena, kv->key.data, kv->key.len), kv->key.len);
+                *key = slice_of(cli_dup(ctl->arena, kv->key.data, kv->key.len), kv->key.len);
                 print_leader(ctl, r->header, *revision, kv);
             }
         }
@@ -128,7 +128,7 @@ static int observe(struct ctl *ctl, struct session *s)
         Etcdserverpb__RangeResponse *r = oldest(ctl, range);
         int64_t revision = r->header == NULL ? 0 : r->header->revision;
         if (r->n_kvs > 0 && r->header != NULL) {
-            key = slice_of(ctl_dup(ctl->arena, r->kvs[0]->key.data, r->kvs[0]->key.len), r->kvs[0]->key.len);
+            key = slice_of(cli_dup(ctl->arena, r->kvs[0]->key.data, r->kvs[0]->key.len), r->kvs[0]->key.len);
             print_leader(ctl, r->header, revision, r->kvs[0]);
         }
         etcdserverpb__range_response__free_unpacked(r, NULL);

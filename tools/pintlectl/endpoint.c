@@ -9,7 +9,7 @@
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/endpoints.h"
 #include "tools/pintlectl/print.h"
-#include "tools/pintlectl/text.h"
+#include "tools/cli/text.h"
 
 #define DURATION_BYTES 40u
 #define STATUS_COLUMNS 16u
@@ -40,12 +40,12 @@ struct endpoint_list endpoints_of(struct ctl *ctl)
     for (size_t i = 0; i < r->n_members; i++) {
         out.n += r->members[i]->n_clienturls;
     }
-    const char **texts = ctl_alloc(ctl->arena, (out.n + 1) * sizeof(*texts));
+    const char **texts = cli_alloc(ctl->arena, (out.n + 1) * sizeof(*texts));
     size_t n = 0;
     for (size_t i = 0; i < r->n_members; i++) {
         for (size_t k = 0; k < r->members[i]->n_clienturls; k++) {
             const char *url = r->members[i]->clienturls[k];
-            texts[n++] = ctl_dup(ctl->arena, url, strlen(url));
+            texts[n++] = cli_dup(ctl->arena, url, strlen(url));
         }
     }
     etcdserverpb__member_list_response__free_unpacked(r, NULL);
@@ -159,7 +159,7 @@ static void json_health(const struct health *list, size_t n)
 static void table_health(struct ctl *ctl, const struct health *list, size_t n)
 {
     static const char *const head[HEALTH_COLUMNS] = {"endpoint", "health", "took", "error"};
-    const char **cells = ctl_alloc(ctl->arena, (n * HEALTH_COLUMNS + 1) * sizeof(*cells));
+    const char **cells = cli_alloc(ctl->arena, (n * HEALTH_COLUMNS + 1) * sizeof(*cells));
     for (size_t i = 0; i < n; i++) {
         cells[i * HEALTH_COLUMNS] = list[i].endpoint;
         cells[i * HEALTH_COLUMNS + 1] = yes_no(list[i].healthy);
@@ -195,7 +195,7 @@ int endpoint_health_run(struct ctl *ctl)
 {
     ctl_configure(ctl);
     struct endpoint_list e = endpoints_of(ctl);
-    struct health *list = ctl_alloc(ctl->arena, (e.n + 1) * sizeof(*list));
+    struct health *list = cli_alloc(ctl->arena, (e.n + 1) * sizeof(*list));
     struct health_shared shared = {.lock = PTHREAD_MUTEX_INITIALIZER};
     int64_t timeout = flag_number(&ctl->flags, "command-timeout");
     for (size_t i = 0; i < e.n; i++) {
@@ -244,7 +244,7 @@ static struct answers ask_all(struct ctl *ctl, const char *path, const ProtobufC
 {
     ctl_configure(ctl);
     struct endpoint_list e = endpoints_of(ctl);
-    struct answers out = {.list = ctl_alloc(ctl->arena, (e.n + 1) * sizeof(*out.list))};
+    struct answers out = {.list = cli_alloc(ctl->arena, (e.n + 1) * sizeof(*out.list))};
     for (size_t i = 0; i < e.n; i++) {
         struct conn_options o = ctl_options_for(ctl, &e.texts[i]);
         struct conn *c = ctl_open(&o);
@@ -289,7 +289,7 @@ static const char *number(struct ctl *ctl, const char *fmt, uint64_t v)
     } else {
         bytes_printf(&b, "%" PRIu64 "%s", v, fmt + 1);
     }
-    const char *out = ctl_dup(ctl->arena, b.data, b.len);
+    const char *out = cli_dup(ctl->arena, b.data, b.len);
     bytes_deinit(&b);
     return out;
 }
@@ -300,7 +300,7 @@ static const char *errors_text(struct ctl *ctl, const Etcdserverpb__StatusRespon
     for (size_t i = 0; i < s->n_errors; i++) {
         bytes_printf(&b, "%s%s", i == 0 ? "" : between, s->errors[i]);
     }
-    const char *out = ctl_dup(ctl->arena, b.data, b.len);
+    const char *out = cli_dup(ctl->arena, b.data, b.len);
     bytes_deinit(&b);
     return out;
 }
@@ -371,7 +371,7 @@ struct layout {
 
 static void print_answers(struct ctl *ctl, const struct answers *a, const struct layout *l)
 {
-    const char **cells = ctl_alloc(ctl->arena, (a->n * l->n_columns + 1) * sizeof(*cells));
+    const char **cells = cli_alloc(ctl->arena, (a->n * l->n_columns + 1) * sizeof(*cells));
     for (size_t i = 0; i < a->n; i++) {
         l->row(ctl, &a->list[i], cells + i * l->n_columns);
     }

@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "tools/pintlectl/commands.h"
-#include "tools/pintlectl/text.h"
+#include "tools/cli/text.h"
 
 #define PREFIX "ETCDCTL_"
 #define NAME_BYTES 64u

@@ -5,7 +5,7 @@
 
 #include "base/mem.h"
 #include "tools/pintlectl/commands.h"
-#include "tools/pintlectl/text.h"
+#include "tools/cli/usage.h"
 
 #define NAME_COLUMN 11
 #define CHILDREN_MAX 64u
@@ -41,76 +41,6 @@ static void list_children(const struct command *parent, enum command_group group
     }
 }
 
-static const char *kind_word(enum flag_kind k)
-{
-    switch (k) {
-    case FLAG_BOOL:
-        return "";
-    case FLAG_INT:
-    case FLAG_INT64:
-        return " int";
-    case FLAG_UINT:
-        return " uint";
-    case FLAG_STRING:
-        return " string";
-    case FLAG_STRINGS:
-        return " strings";
-    case FLAG_DURATION:
-        return " duration";
-    }
-    ASSERT(false);
-}
-
-static char *flag_left(const struct flag *f)
-{
-    return f->letter == '\0' ? xasprintf("      --%s%s", f->name, kind_word(f->kind))
-                             : xasprintf("  -%c, --%s%s", f->letter, f->name, kind_word(f->kind));
-}
-
-static void flag_line(const struct flag *f, const char *text, size_t width, FILE *out)
-{
-    char *left = flag_left(f);
-    (void)fprintf(out, "%-*s   %s", (int)width, left, text);
-    free(left);
-    if (f->preset != NULL) {
-        const char *open = f->kind == FLAG_STRING ? "\"" : f->kind == FLAG_STRINGS ? "[" : "";
-        const char *close = f->kind == FLAG_STRING ? "\"" : f->kind == FLAG_STRINGS ? "]" : "";
-        (void)fprintf(out, " (default %s%s%s)", open, f->preset, close);
-    }
-    (void)fputs("\n", out);
-}
-
-void help_flags(const struct flag *const *flags, size_t n, const char *help_for, FILE *out)
-{
-    static const struct flag help = {"help", 'h', FLAG_BOOL, NULL, ""};
-    size_t width = help_for == NULL ? 0 : strlen("  -h, --help");
-    for (size_t i = 0; i < n; i++) {
-        char *left = flag_left(flags[i]);
-        width = strlen(left) > width ? strlen(left) : width;
-        free(left);
-    }
-    bool helped = help_for == NULL;
-    char *text = xasprintf("help for %s", helped ? "" : help_for);
-    for (size_t i = 0; i < n; i++) {
-        if (!helped && strcmp(flags[i]->name, "help") > 0) {
-            flag_line(&help, text, width, out);
-            helped = true;
-        }
-        flag_line(flags[i], flags[i]->text, width, out);
-    }
-    if (!helped) {
-        flag_line(&help, text, width, out);
-    }
-    free(text);
-}
-
-static int by_flag_name(const void *a, const void *b)
-{
-    const struct flag *const *x = a;
-    const struct flag *const *y = b;
-    return strcmp((*x)->name, (*y)->name);
-}
-
 static bool has_children(const struct command *c)
 {
     for (const struct command *p = commands; p->path != NULL; p++) {
@@ -135,12 +65,12 @@ static void list_flags(const struct command *c, FILE *out)
             inherited[n_inherited++] = f;
         }
     }
-    qsort(own, n, sizeof(own[0]), by_flag_name);
+    usage_sort(own, n);
     (void)fputs("\nFlags:\n", out);
-    help_flags(own, n, command_name(c), out);
+    usage_flags(own, n, command_name(c), out);
     if (n_inherited > 0) {
         (void)fputs("\nGlobal Flags:\n", out);
-        help_flags(inherited, n_inherited, NULL, out);
+        usage_flags(inherited, n_inherited, NULL, out);
     }
 }
 
@@ -191,7 +121,7 @@ int options_run(struct ctl *ctl)
     for (const struct flag *f = global_flags; f->name != NULL; f++) {
         all[n++] = f;
     }
-    help_flags(all, n, NULL, stdout);
+    usage_flags(all, n, NULL, stdout);
     (void)ctl;
     return 0;
 }

@@ -9,7 +9,7 @@
 #include "base/mem.h"
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/print.h"
-#include "tools/pintlectl/text.h"
+#include "tools/cli/text.h"
 
 #define PAUSE_MS 2000u
 
@@ -268,7 +268,7 @@ void kv_put_request(const struct flag_set *f, Etcdserverpb__PutRequest *out)
         if (input.len == 0) {
             ctl_fail(EXIT_BAD_ARGS, "put command needs 1 argument and input from stdin or 2 arguments");
         }
-        out->value = binary(slice_of(ctl_dup(f->arena, input.data, input.len), input.len));
+        out->value = binary(slice_of(cli_dup(f->arena, input.data, input.len), input.len));
         bytes_deinit(&input);
     }
     out->lease = put_lease(f);

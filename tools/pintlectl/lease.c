@@ -5,7 +5,7 @@
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/keepalive.h"
 #include "tools/pintlectl/print.h"
-#include "tools/pintlectl/text.h"
+#include "tools/cli/text.h"
 
 const struct flag lease_timetolive_flags[] = {{"keys", 0, FLAG_BOOL, NULL, "show the keys that have this lease"}, {0}};
 const struct flag lease_keepalive_flags[] = {{"once", 0, FLAG_BOOL, NULL, "renew once and end"}, {0}};

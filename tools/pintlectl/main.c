@@ -9,7 +9,7 @@
 #include <strings.h>
 
 #include "tools/pintlectl/commands.h"
-#include "tools/pintlectl/text.h"
+#include "tools/cli/text.h"
 
 #define ARENA_FIRST (64u * 1024u)
 #define ARENA_MAX (1024u * 1024u * 1024u)
@@ -112,7 +112,7 @@ int main(int argc, char **argv)
     struct ctl ctl = {.program = slash != NULL ? slash + 1 : argc > 0 ? argv[0] : "pintlectl"};
     ctl.arena = arena_create(ARENA_FIRST, ARENA_MAX);
     size_t n = argc > 0 ? (size_t)argc - 1 : 0;
-    const char **words = ctl_alloc(ctl.arena, (n + 1) * sizeof(*words));
+    const char **words = cli_alloc(ctl.arena, (n + 1) * sizeof(*words));
     for (size_t i = 0; i < n; i++) {
         words[i] = argv[i + 1];
     }

@@ -7,7 +7,7 @@
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/endpoints.h"
 #include "tools/pintlectl/print.h"
-#include "tools/pintlectl/text.h"
+#include "tools/cli/text.h"
 
 #define DURATION_BYTES 40u
 
@@ -78,7 +78,7 @@ int alarm_disarm_run(struct ctl *ctl)
     deadline_ns deadline = 0;
     Etcdserverpb__AlarmResponse *list = connect_and_list(ctl, &deadline);
     Etcdserverpb__AlarmResponse all = ETCDSERVERPB__ALARM_RESPONSE__INIT;
-    all.alarms = ctl_alloc(ctl->arena, (list->n_alarms + 1) * sizeof(*all.alarms));
+    all.alarms = cli_alloc(ctl->arena, (list->n_alarms + 1) * sizeof(*all.alarms));
     for (size_t i = 0; i < list->n_alarms; i++) {
         Etcdserverpb__AlarmResponse *r = call_alarm(ctl, ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__DEACTIVATE, list->alarms[i], deadline);
         if (r->n_alarms > 0) {

@@ -6,7 +6,7 @@
 
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/print.h"
-#include "tools/pintlectl/text.h"
+#include "tools/cli/text.h"
 
 #define MEMBER_COLUMNS 6u
 
@@ -34,11 +34,11 @@ static bool print_members(const struct ctl *ctl, const ProtobufCMessage *m)
 /* Split at commas, as it stands. */
 static char **split_urls(struct ctl *ctl, const char *text, size_t *n)
 {
-    char **list = ctl_alloc(ctl->arena, (strlen(text) + 1) * sizeof(*list));
+    char **list = cli_alloc(ctl->arena, (strlen(text) + 1) * sizeof(*list));
     *n = 0;
     for (const char *p = text;; p++) {
         size_t len = strcspn(p, ",");
-        list[(*n)++] = ctl_dup(ctl->arena, p, len);
+        list[(*n)++] = cli_dup(ctl->arena, p, len);
         p += len;
         if (*p == '\0') {
             return list;
@@ -193,7 +193,7 @@ static const char *joined(struct ctl *ctl, char *const *texts, size_t n)
     for (size_t i = 0; i < n; i++) {
         bytes_printf(&b, "%s%s", i == 0 ? "" : ",", texts[i]);
     }
-    const char *out = ctl_dup(ctl->arena, b.data, b.len);
+    const char *out = cli_dup(ctl->arena, b.data, b.len);
     bytes_deinit(&b);
     return out;
 }
@@ -201,13 +201,13 @@ static const char *joined(struct ctl *ctl, char *const *texts, size_t n)
 static void list_rows(struct ctl *ctl, const Etcdserverpb__MemberListResponse *r)
 {
     static const char *const head[MEMBER_COLUMNS] = {"ID", "Status", "Name", "Peer Addrs", "Client Addrs", "Is Learner"};
-    const char **cells = ctl_alloc(ctl->arena, (r->n_members * MEMBER_COLUMNS + 1) * sizeof(*cells));
+    const char **cells = cli_alloc(ctl->arena, (r->n_members * MEMBER_COLUMNS + 1) * sizeof(*cells));
     for (size_t i = 0; i < r->n_members; i++) {
         const Etcdserverpb__Member *m = r->members[i];
         const char **row = cells + i * MEMBER_COLUMNS;
         char id[24];
         (void)snprintf(id, sizeof(id), "%" PRIx64, m->id);
-        row[0] = ctl_dup(ctl->arena, id, strlen(id));
+        row[0] = cli_dup(ctl->arena, id, strlen(id));
         row[1] = *m->name == '\0' ? "unstarted" : "started";
         row[2] = m->name;
         row[3] = joined(ctl, m->peerurls, m->n_peerurls);

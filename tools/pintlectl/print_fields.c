@@ -2,7 +2,7 @@
 #include <inttypes.h>
 
 #include "tools/pintlectl/print.h"
-#include "tools/pintlectl/text.h"
+#include "tools/cli/text.h"
 
 void fields_id(const struct ctl *ctl, const char *name, uint64_t id)
 {

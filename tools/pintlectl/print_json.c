@@ -6,7 +6,7 @@
 #include <inttypes.h>
 
 #include "tools/pintlectl/print.h"
-#include "tools/pintlectl/text.h"
+#include "tools/cli/text.h"
 
 static void add_message(struct bytes *out, const ProtobufCMessage *m, bool hex);
 

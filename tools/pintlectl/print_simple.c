@@ -2,7 +2,7 @@
 #include <inttypes.h>
 
 #include "tools/pintlectl/print.h"
-#include "tools/pintlectl/text.h"
+#include "tools/cli/text.h"
 
 void simple_bytes(const struct ctl *ctl, ProtobufCBinaryData b)
 {

@@ -156,7 +156,7 @@ const char *session_key(const struct session *s, const char *name)
 {
     struct bytes b = {0};
     bytes_printf(&b, "%s/%" PRIx64, name, s->lease);
-    const char *out = ctl_dup(s->ctl->arena, b.data, b.len);
+    const char *out = cli_dup(s->ctl->arena, b.data, b.len);
     bytes_deinit(&b);
     return out;
 }
@@ -165,7 +165,7 @@ struct key_range session_prefix(const struct session *s, const char *name)
 {
     struct bytes b = {0};
     bytes_printf(&b, "%s/", name);
-    struct slice prefix = slice_of(ctl_dup(s->ctl->arena, b.data, b.len), b.len);
+    struct slice prefix = slice_of(cli_dup(s->ctl->arena, b.data, b.len), b.len);
     bytes_deinit(&b);
     return ctl_prefix_range(s->ctl->arena, prefix);
 }
@@ -251,7 +251,7 @@ static struct slice older(struct session *s, const struct session_place *p, int6
         ctl_call(s->ctl, "/etcdserverpb.KV/Range", &get.base, true, &etcdserverpb__range_response__descriptor, 0, EXIT_ERROR);
     struct slice key = {0};
     if (r->n_kvs > 0) {
-        key = slice_of(ctl_dup(s->ctl->arena, r->kvs[0]->key.data, r->kvs[0]->key.len), r->kvs[0]->key.len);
+        key = slice_of(cli_dup(s->ctl->arena, r->kvs[0]->key.data, r->kvs[0]->key.len), r->kvs[0]->key.len);
     }
     *revision = r->header == NULL ? 0 : r->header->revision;
     etcdserverpb__range_response__free_unpacked(r, NULL);

@@ -13,7 +13,7 @@
 #include "base/mem.h"
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/print.h"
-#include "tools/pintlectl/text.h"
+#include "tools/cli/text.h"
 
 #define SECTOR 512u
 #define SUM_BYTES 32u /* SHA-256 at the end of the stream */
@@ -92,7 +92,7 @@ static void take_piece(struct save *s, const struct bytes *message)
         save_failed(s, "could not write snapshot: malformed message");
     }
     if (*r->version != '\0') {
-        s->version = ctl_dup(s->ctl->arena, r->version, strlen(r->version));
+        s->version = cli_dup(s->ctl->arena, r->version, strlen(r->version));
     }
     write_all(s, r->blob.data, r->blob.len);
     etcdserverpb__snapshot_response__free_unpacked(r, NULL);

@@ -61,7 +61,7 @@ const char *ctl_ask_password(struct ctl *ctl, const char *prompt)
     while (n > start && strchr(" \t\r\n", line[n - 1]) != NULL) {
         n--;
     }
-    return ctl_dup(ctl->arena, line + start, n - start);
+    return cli_dup(ctl->arena, line + start, n - start);
 }
 
 const char *ctl_read_word(struct ctl *ctl)
@@ -69,5 +69,5 @@ const char *ctl_read_word(struct ctl *ctl)
     char line[PASSWORD_BYTES_MAX];
     (void)read_line(line);
     size_t start = strspn(line, " \t\r");
-    return ctl_dup(ctl->arena, line + start, strcspn(line + start, " \t\r"));
+    return cli_dup(ctl->arena, line + start, strcspn(line + start, " \t\r"));
 }

@@ -6,7 +6,7 @@
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/kv.h"
 #include "tools/pintlectl/print.h"
-#include "tools/pintlectl/text.h"
+#include "tools/cli/text.h"
 #include "tools/pintlectl/txn_text.h"
 
 #define TXN_LINES_MAX 65536u /* of one list; more than any server takes */
@@ -33,7 +33,7 @@ static char *next_line(struct ctl *ctl)
     while (len > 0 && strchr(" \t\r\n\v\f", start[len - 1]) != NULL) {
         len--;
     }
-    char *copy = ctl_dup(ctl->arena, start, len);
+    char *copy = cli_dup(ctl->arena, start, len);
     free(line);
     return copy;
 }
@@ -41,7 +41,7 @@ static char *next_line(struct ctl *ctl)
 static void add(struct ctl *ctl, struct list *l, void *item)
 {
     if (l->items == NULL) {
-        l->items = ctl_alloc(ctl->arena, TXN_LINES_MAX * sizeof(*l->items));
+        l->items = cli_alloc(ctl->arena, TXN_LINES_MAX * sizeof(*l->items));
     }
     if (l->n == TXN_LINES_MAX) {
         ctl_fail(EXIT_BAD_INPUT, "more than %u lines", TXN_LINES_MAX);
@@ -52,7 +52,7 @@ static void add(struct ctl *ctl, struct list *l, void *item)
 static void read_compares(struct ctl *ctl, struct list *out)
 {
     for (char *line = next_line(ctl); *line != '\0'; line = next_line(ctl)) {
-        Etcdserverpb__Compare *c = ctl_alloc(ctl->arena, sizeof(*c));
+        Etcdserverpb__Compare *c = cli_alloc(ctl->arena, sizeof(*c));
         struct bytes why = {0};
         if (txn_compare(ctl->arena, line, c, &why) != OK) {
             ctl_fail(EXIT_BAD_INPUT, "%.*s", (int)why.len, (const char *)why.data);
@@ -73,7 +73,7 @@ static void add_word(void *arg, struct slice w)
     if (to->n == TXN_WORDS_MAX) {
         ctl_fail(EXIT_BAD_INPUT, "more than %u words", TXN_WORDS_MAX);
     }
-    to->words[to->n++] = ctl_dup(to->arena, w.data, w.len);
+    to->words[to->n++] = cli_dup(to->arena, w.data, w.len);
 }
 
 /* The command that the first word which is no flag names, taken out of the words. */
@@ -99,22 +99,22 @@ static void set_operation(const struct command *c, const struct flag_set *f, Etc
     etcdserverpb__request_op__init(op);
     if (c->run == get_run) {
         op->request_case = ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_RANGE;
-        op->request_range = ctl_alloc(f->arena, sizeof(*op->request_range));
+        op->request_range = cli_alloc(f->arena, sizeof(*op->request_range));
         kv_get_request(f, op->request_range);
     } else if (c->run == put_run) {
         op->request_case = ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_PUT;
-        op->request_put = ctl_alloc(f->arena, sizeof(*op->request_put));
+        op->request_put = cli_alloc(f->arena, sizeof(*op->request_put));
         kv_put_request(f, op->request_put);
     } else {
         op->request_case = ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_DELETE_RANGE;
-        op->request_delete_range = ctl_alloc(f->arena, sizeof(*op->request_delete_range));
+        op->request_delete_range = cli_alloc(f->arena, sizeof(*op->request_delete_range));
         kv_del_request(f, op->request_delete_range);
     }
 }
 
 static Etcdserverpb__RequestOp *parse_operation(struct ctl *ctl, const char *line)
 {
-    struct words *w = ctl_alloc(ctl->arena, sizeof(*w));
+    struct words *w = cli_alloc(ctl->arena, sizeof(*w));
     struct err_ctx why = {{0}};
     w->arena = ctl->arena;
     if (text_words(line, add_word, w, &why) != OK) {
@@ -127,7 +127,7 @@ static Etcdserverpb__RequestOp *parse_operation(struct ctl *ctl, const char *lin
     if (c == NULL) {
         ctl_fail(EXIT_BAD_INPUT, "invalid txn request: %s", line);
     }
-    struct flag_set *f = ctl_alloc(ctl->arena, sizeof(*f));
+    struct flag_set *f = cli_alloc(ctl->arena, sizeof(*f));
     flags_init(f, ctl->arena);
     flags_add(f, c->flags);
     if (flags_parse(f, w->words, w->n, &why) != OK) {
@@ -135,7 +135,7 @@ static Etcdserverpb__RequestOp *parse_operation(struct ctl *ctl, const char *lin
         (void)fputs("\n", stderr);
         ctl_fail(EXIT_BAD_INPUT, "invalid txn request: %s", line);
     }
-    Etcdserverpb__RequestOp *op = ctl_alloc(ctl->arena, sizeof(*op));
+    Etcdserverpb__RequestOp *op = cli_alloc(ctl->arena, sizeof(*op));
     set_operation(c, f, op);
     return op;
 }

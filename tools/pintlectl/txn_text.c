@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/assert.h"
-#include "tools/pintlectl/flags.h"
-#include "tools/pintlectl/text.h"
+#include "tools/cli/flags.h"
+#include "tools/cli/text.h"
 
 struct parts {
     struct slice target;
@@ -86,7 +86,7 @@ static bool set_result(struct slice op, Etcdserverpb__Compare *out)
 /* A number, or the bytes of a value. false: no such target. */
 static bool set_target(struct arena *a, const struct parts *p, Etcdserverpb__Compare *out, enum err *e)
 {
-    char *value = ctl_dup(a, p->value.data, p->value.len);
+    char *value = cli_dup(a, p->value.data, p->value.len);
     bool hex = slice_eq(p->target, slice_str("lease"));
     if (is(p->target, "val", "value")) {
         out->target = ETCDSERVERPB__COMPARE__COMPARE_TARGET__VALUE;
@@ -132,7 +132,7 @@ static enum err compare_parts(struct arena *a, const char *line, const struct pa
         bytes_printf(why, "malformed comparison: %s", line);
         return ERR_INVALID;
     }
-    out->key = (ProtobufCBinaryData){p->key.len, (uint8_t *)ctl_dup(a, p->key.data, p->key.len)};
+    out->key = (ProtobufCBinaryData){p->key.len, (uint8_t *)cli_dup(a, p->key.data, p->key.len)};
     return OK;
 }
 

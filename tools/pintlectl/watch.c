@@ -14,7 +14,7 @@
 #include "tools/pintlectl/child.h"
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/print.h"
-#include "tools/pintlectl/text.h"
+#include "tools/cli/text.h"
 
 #define WATCHERS_MAX 4096u
 #define WORDS_MAX 1024u /* of a line of input */
@@ -423,7 +423,7 @@ static const char *split_words(const struct watch *s, const struct flag_set *f, 
     *keys = f->args;
     *n_keys = n;
     if (env) {
-        *keys = ctl_alloc(f->arena, 2 * sizeof(**keys));
+        *keys = cli_alloc(f->arena, 2 * sizeof(**keys));
         (*keys)[0] = s->env_key;
         (*keys)[1] = s->env_end;
         *n_keys = *s->env_end == '\0' ? 1 : 2;
@@ -441,7 +441,7 @@ static void add_word(void *arg, struct slice w)
 {
     struct words *to = arg;
     if (to->n < WORDS_MAX) {
-        to->words[to->n++] = ctl_dup(to->arena, w.data, w.len);
+        to->words[to->n++] = cli_dup(to->arena, w.data, w.len);
     }
 }
 
@@ -457,7 +457,7 @@ static void line_watch(struct watch *s, const char *line, const struct words *w)
         (void)fprintf(stderr, "Invalid command %s (command type or key is not provided)\n", line);
         return;
     }
-    struct flag_set *f = ctl_alloc(s->ctl->arena, sizeof(*f));
+    struct flag_set *f = cli_alloc(s->ctl->arena, sizeof(*f));
     flags_init(f, s->ctl->arena);
     flags_add(f, watch_flags);
     if (strcmp(w->words[w->n - 1], "--") == 0) {
@@ -492,7 +492,7 @@ static void line_progress(struct watch *s)
 
 static void take_line(struct watch *s, const char *line)
 {
-    struct words *w = ctl_alloc(s->ctl->arena, sizeof(*w));
+    struct words *w = cli_alloc(s->ctl->arena, sizeof(*w));
     struct err_ctx why = {{0}};
     w->arena = s->ctl->arena;
     if (text_words(line, add_word, w, &why) != OK) {
@@ -521,7 +521,7 @@ static void take_input(struct watch *s)
     size_t start = 0;
     for (size_t i = 0; i < s->input.len; i++) {
         if (s->input.data[i] == '\n') {
-            take_line(s, ctl_dup(s->ctl->arena, s->input.data + start, i - start));
+            take_line(s, cli_dup(s->ctl->arena, s->input.data + start, i - start));
             start = i + 1;
         }
     }
@@ -549,7 +549,7 @@ int watch_run(struct ctl *ctl)
     const char *key = getenv("ETCDCTL_WATCH_KEY");
     const char *end = getenv("ETCDCTL_WATCH_RANGE_END");
     struct watch s = {.ctl = ctl, .env_key = key == NULL ? "" : key, .env_end = end == NULL ? "" : end};
-    s.watchers = ctl_alloc(ctl->arena, WATCHERS_MAX * sizeof(*s.watchers));
+    s.watchers = cli_alloc(ctl->arena, WATCHERS_MAX * sizeof(*s.watchers));
     if (*s.env_key == '\0' && *s.env_end != '\0') {
         struct bytes q = {0};
         text_quote(&q, slice_str(s.env_end));

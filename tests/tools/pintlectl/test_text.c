@@ -8,8 +8,8 @@
 
 #include "base/assert.h"
 #include "tools/pintlectl/failure_texts.h"
-#include "tools/pintlectl/flags.h"
-#include "tools/pintlectl/text.h"
+#include "tools/cli/flags.h"
+#include "tools/cli/text.h"
 #include "tools/pintlectl/txn_text.h"
 
 #include <stdlib.h>
