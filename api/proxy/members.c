@@ -326,17 +326,11 @@ static bool before_list(struct forward *f, struct slice request)
     return true;
 }
 
-static void on_promote(struct grpc_call *c, struct slice request)
-{
-    (void)request;
-    grpc_finish(c, GRPC_UNKNOWN, "not implemented");
-}
-
 const struct route cluster_routes[] = {
     {.path = "/etcdserverpb.Cluster/MemberAdd"},
     {.path = "/etcdserverpb.Cluster/MemberRemove"},
     {.path = "/etcdserverpb.Cluster/MemberUpdate"},
     {.path = "/etcdserverpb.Cluster/MemberList", .repeatable = true, .before = before_list},
-    {.path = "/etcdserverpb.Cluster/MemberPromote", .message = on_promote},
+    {.path = "/etcdserverpb.Cluster/MemberPromote"},
     {.path = NULL},
 };

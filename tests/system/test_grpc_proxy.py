@@ -207,6 +207,7 @@ class Calls(Case):
         p = self.shared
         members = json.loads(self.ctl(p, "member", "list", "-w", "json"))["members"]
         self.assertEqual([(m["name"], m["clientURLs"]) for m in members], [(socket.gethostname(), [p.endpoint])])
+        self.assertIn("member not found", self.ctl(p, "member", "promote", "1234", code=1))
         status = json.loads(self.ctl(p, "endpoint", "status", "-w", "json"))[0]["Status"]
         direct = json.loads(self.ctl(self.server, "endpoint", "status", "-w", "json"))[0]["Status"]
         self.assertEqual((status["header"]["member_id"], status["version"]), (direct["header"]["member_id"], direct["version"]))
