@@ -6,7 +6,8 @@
  * Both servers must be fresh one-member clusters with the same name, token and advertised peer URL,
  * so that their ids agree. Requests that change something go one at a time, each to both servers at
  * once; between them many reads are outstanding together. The same seed gives the same requests.
- * Exit code 0: no difference; 1: a difference, reported on stderr; 2: bad usage or no connection.
+ * Exit code 0: no difference; 1: a difference, reported on stderr; 2: bad usage or no connection;
+ * 3: the oracle timed out or went away, which says nothing of the subject.
  */
 #include <getopt.h>
 #include <inttypes.h>
@@ -471,5 +472,5 @@ int main(int argc, char **argv)
     client_close(&t.pair.clients[ORACLE]);
     client_close(&t.pair.clients[SUBJECT]);
     arena_destroy(&t.world.arena);
-    return !connected ? 2 : same ? 0 : 1;
+    return !connected ? 2 : same ? 0 : t.pair.gave_up ? 3 : 1;
 }

@@ -279,6 +279,7 @@ bool pair_compare(struct pair *p, struct step *s)
     const struct client_status *a = &s->outcome[ORACLE].status;
     const struct client_status *b = &s->outcome[SUBJECT].status;
     if (a->local || b->local) {
+        p->gave_up = !b->local;
         return report(p, s, slice_str("no answer"));
     }
     if (a->code != b->code || strcmp(a->text, b->text) != 0) {
@@ -286,6 +287,7 @@ bool pair_compare(struct pair *p, struct step *s)
             p->n_allowed++;
             return true;
         }
+        p->gave_up = a->code == CLIENT_CODE_UNAVAILABLE; /* a disk that stood still, a new leader */
         return report(p, s, slice_str("status"));
     }
     if (a->code != CLIENT_CODE_OK) {
@@ -354,6 +356,7 @@ bool pair_run(struct pair *p, struct step *steps, size_t n)
                 (void)fprintf(stderr,
                               "%s: connection lost, seed %" PRIu64 ", at request %" PRIu64 "\n",
                               p->names[side], p->seed, steps[i].number);
+                p->gave_up = side == ORACLE && steps[i].outcome[SUBJECT].done;
                 sent = false;
             }
         }

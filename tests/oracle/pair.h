@@ -74,6 +74,7 @@ struct pair {
     uint64_t n_by_method[N_METHODS];
     uint64_t n_errors;  /* requests that both refused alike */
     uint64_t n_allowed; /* differences that a rule passed over */
+    bool gave_up;       /* the oracle timed out or went away where the subject answered */
 };
 
 const char *method_name(enum method m);
