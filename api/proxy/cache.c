@@ -1,26 +1,35 @@
-/* cache.c - see cache.h. A plain array: 2048 hashes are compared faster than an index over them is kept. */
+/* cache.c - see cache.h. Each answer is in a table by request, in a line by use, and, when a write can change it, in a tree by range. */
 #include "api/proxy/cache.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
+#include "api/proxy/intervals.h"
 #include "api/proxy/limits.h"
+#include "base/assert.h"
 #include "base/hash.h"
 #include "base/mem.h"
 
+#define BUCKETS 4096u
+static_assert(BUCKETS >= PROXY_CACHE_ENTRIES_MAX, "lists of the table are short");
+
 struct entry {
-    uint64_t hash; /* of token and request */
-    uint64_t used; /* when, by the cache's clock */
+    struct interval range;       /* in the tree: revision 0 */
+    struct entry *next;          /* of the bucket */
+    struct entry *older, *newer; /* in the line by use */
+    uint64_t hash;               /* of token and request */
     int64_t revision;
-    struct bytes data; /* owned: token, request, key, end, answer */
-    size_t n_token, n_request, n_key, n_end;
+    size_t n_token, n_request, n_answer, bytes;
+    uint8_t data[]; /* token, request, answer, key, end */
 };
 
 struct cache {
-    struct entry entries[PROXY_CACHE_ENTRIES_MAX];
+    struct entry *buckets[BUCKETS];
+    struct entry *oldest, *newest;
+    struct intervals ranges;
     size_t n;
     size_t bytes;
-    uint64_t clock; /* counts uses */
-    uint64_t era;   /* counts clears */
+    uint64_t era; /* counts clears */
     int64_t compacted, wrote;
 };
 
@@ -31,17 +40,51 @@ struct cache *cache_create(void)
     return c;
 }
 
-static void drop_at(struct cache *c, size_t i)
+/* --- the line: who was used longest ago is first --------------------------------------------------------------- */
+
+static void leave_line(struct cache *c, struct entry *e)
 {
-    c->bytes -= c->entries[i].data.len;
-    bytes_deinit(&c->entries[i].data);
-    c->entries[i] = c->entries[--c->n];
+    *(e->older != NULL ? &e->older->newer : &c->oldest) = e->newer;
+    *(e->newer != NULL ? &e->newer->older : &c->newest) = e->older;
+}
+
+static void join_line(struct cache *c, struct entry *e)
+{
+    e->older = c->newest;
+    e->newer = NULL;
+    *(c->newest != NULL ? &c->newest->newer : &c->oldest) = e;
+    c->newest = e;
+}
+
+/* --- entries -------------------------------------------------------------------------------------------------------- */
+
+/* It is in no tree. */
+static void free_entry(struct cache *c, struct entry *e)
+{
+    struct entry **p = &c->buckets[e->hash % BUCKETS];
+    while (*p != e) {
+        p = &(*p)->next;
+    }
+    *p = e->next;
+    leave_line(c, e);
+    c->bytes -= e->bytes;
+    c->n--;
+    free(e);
+}
+
+static void drop_entry(struct cache *c, struct entry *e)
+{
+    if (e->revision == 0) {
+        intervals_remove(&c->ranges, &e->range);
+    }
+    free_entry(c, e);
 }
 
 void cache_clear(struct cache *c)
 {
-    while (c->n > 0) {
-        drop_at(c, c->n - 1);
+    c->ranges.root = NULL; /* its nodes go with their entries */
+    while (c->oldest != NULL) {
+        free_entry(c, c->oldest);
     }
     c->era++;
 }
@@ -67,105 +110,95 @@ static uint64_t hash_of(const struct cache_read *r)
     return hash64(r->request.data, r->request.len) * 31u + hash64(r->token.data, r->token.len);
 }
 
-/* Where it is, or `n`. */
-static size_t find(const struct cache *c, const struct cache_read *r)
+/* NULL: it is not there. */
+static struct entry *find(const struct cache *c, const struct cache_read *r)
 {
     uint64_t hash = hash_of(r);
-    for (size_t i = 0; i < c->n; i++) {
-        const struct entry *e = &c->entries[i];
-        if (e->hash == hash && slice_eq(slice_of(e->data.data, e->n_token), r->token) &&
-            slice_eq(slice_of(e->data.data + e->n_token, e->n_request), r->request)) {
-            return i;
-        }
+    struct entry *e = c->buckets[hash % BUCKETS];
+    while (e != NULL && (e->hash != hash || !slice_eq(slice_of(e->data, e->n_token), r->token) ||
+                         !slice_eq(slice_of(e->data + e->n_token, e->n_request), r->request))) {
+        e = e->next;
     }
-    return c->n;
+    return e;
 }
 
 static void make_room(struct cache *c, size_t bytes)
 {
     while (c->n == PROXY_CACHE_ENTRIES_MAX || (c->n > 0 && c->bytes + bytes > PROXY_CACHE_BYTES_MAX)) {
-        size_t oldest = 0;
-        for (size_t i = 1; i < c->n; i++) {
-            oldest = c->entries[i].used < c->entries[oldest].used ? i : oldest;
-        }
-        drop_at(c, oldest);
+        drop_entry(c, c->oldest);
     }
 }
 
-static void add(struct bytes *b, struct slice s)
+/* Returns where it stands now. */
+static struct slice add(struct entry *e, struct slice s)
 {
+    uint8_t *p = e->data + e->bytes;
     if (s.len > 0) {
-        bytes_add(b, s.data, s.len);
+        memcpy(p, s.data, s.len);
     }
+    e->bytes += s.len;
+    return slice_of(p, s.len);
 }
 
 void cache_put(struct cache *c, const struct cache_read *r, int64_t answer_revision, struct slice answer)
 {
     size_t bytes = r->token.len + r->request.len + r->key.len + r->end.len + answer.len;
-    size_t i = find(c, r);
-    if (i < c->n) {
-        drop_at(c, i);
+    struct entry *old = find(c, r);
+    if (old != NULL) {
+        drop_entry(c, old);
     }
     if (bytes > PROXY_CACHE_ENTRY_BYTES_MAX || r->era != c->era || (r->revision > 0 && r->revision <= c->compacted) || (r->revision == 0 && answer_revision < c->wrote)) {
         return;
     }
     make_room(c, bytes);
-    struct entry *e = &c->entries[c->n++];
+    struct entry *e = xalloc(sizeof(*e) + bytes);
     *e = (struct entry){
         .hash = hash_of(r),
-        .used = ++c->clock,
         .revision = r->revision,
         .n_token = r->token.len,
         .n_request = r->request.len,
-        .n_key = r->key.len,
-        .n_end = r->end.len,
+        .n_answer = answer.len,
     };
-    (void)bytes_reserve(&e->data, bytes == 0 ? 1 : bytes);
-    add(&e->data, r->token);
-    add(&e->data, r->request);
-    add(&e->data, r->key);
-    add(&e->data, r->end);
-    add(&e->data, answer);
+    (void)add(e, r->token);
+    (void)add(e, r->request);
+    (void)add(e, answer);
+    e->range.key = add(e, r->key);
+    e->range.end = add(e, r->end);
+    ASSERT(e->bytes == bytes);
+    struct entry **bucket = &c->buckets[e->hash % BUCKETS];
+    e->next = *bucket;
+    *bucket = e;
+    join_line(c, e);
+    if (e->revision == 0) {
+        intervals_add(&c->ranges, &e->range);
+    }
     c->bytes += bytes;
+    c->n++;
 }
 
 enum err cache_get(struct cache *c, const struct cache_read *r, struct slice *answer)
 {
-    size_t i = find(c, r);
+    struct entry *e = find(c, r);
     if (r->revision > 0 && r->revision < c->compacted) {
-        if (i < c->n) {
-            drop_at(c, i);
+        if (e != NULL) {
+            drop_entry(c, e);
         }
         return ERR_COMPACTED;
     }
-    if (i == c->n) {
+    if (e == NULL) {
         return ERR_NOT_FOUND;
     }
-    struct entry *e = &c->entries[i];
-    size_t before = e->n_token + e->n_request + e->n_key + e->n_end;
-    e->used = ++c->clock;
-    *answer = slice_of(e->data.data + before, e->data.len - before);
+    leave_line(c, e);
+    join_line(c, e);
+    *answer = slice_of(e->data + e->n_token + e->n_request, e->n_answer);
     return OK;
-}
-
-/* Is `key` before the end of a range that begins at `begin`? Without an end the range is that one key. */
-static bool ends_behind(struct slice begin, struct slice end, struct slice key)
-{
-    if (end.len == 0) {
-        return slice_cmp(key, begin) <= 0;
-    }
-    return (end.len == 1 && end.data[0] == 0) || slice_cmp(key, end) < 0;
 }
 
 void cache_drop(struct cache *c, struct slice key, struct slice end)
 {
-    for (size_t i = c->n; i > 0; i--) {
-        const struct entry *e = &c->entries[i - 1];
-        struct slice k = slice_of(e->data.data + e->n_token + e->n_request, e->n_key);
-        struct slice x = slice_of(k.data + k.len, e->n_end);
-        if (e->revision == 0 && ends_behind(k, x, key) && ends_behind(key, end, k)) {
-            drop_at(c, i - 1);
-        }
+    for (struct interval *i = intervals_take(&c->ranges, key, end), *next; i != NULL; i = next) {
+        next = i->right;
+        free_entry(c, CONTAINER_OF(i, struct entry, range));
     }
 }
 

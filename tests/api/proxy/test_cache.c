@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -175,13 +176,154 @@ static void test_clear(void **state)
     assert_true(has(c, &old, "x"));
 }
 
+/* --- against a cache that looks through all it has ----------------------------------------------------------------- */
+
+#define MODEL_ROUNDS 60000u
+#define MODEL_MAX PROXY_CACHE_ENTRIES_MAX
+
+struct kept {
+    unsigned name; /* the request is its number; all else follows from it */
+    unsigned answer;
+    uint64_t used;
+};
+
+struct model {
+    struct kept rows[MODEL_MAX];
+    size_t n;
+    uint64_t clock;
+};
+
+static uint32_t next_random(uint64_t *seed)
+{
+    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(*seed >> 33);
+}
+
+struct named {
+    char request[16], key[8], end[8];
+};
+
+/* One in eight is of a revision; half are ranges, of which few are large. */
+static struct cache_read name_to_read(unsigned name, struct named *n)
+{
+    unsigned key = name % 997;
+    unsigned to = name % 64 == 3 ? 2000 : key + name % 7;
+    (void)snprintf(n->request, sizeof(n->request), "%u", name);
+    (void)snprintf(n->key, sizeof(n->key), "%04u", key);
+    (void)snprintf(n->end, sizeof(n->end), "%04u", to);
+    struct cache_read r = {.request = slice_str(n->request), .key = slice_str(n->key), .token = slice_str(name % 3 == 0 ? "me" : "")};
+    if (name % 2 == 1) {
+        r.end = name % 63 == 1 ? slice_of("\0", 1) : slice_str(n->end);
+    }
+    r.revision = name % 8 == 0 ? 5 : 0;
+    return r;
+}
+
+static size_t model_find(const struct model *m, unsigned name)
+{
+    size_t i = 0;
+    while (i < m->n && m->rows[i].name != name) {
+        i++;
+    }
+    return i;
+}
+
+static void model_put(struct model *m, unsigned name, unsigned answer)
+{
+    size_t i = model_find(m, name);
+    if (i == m->n && m->n == MODEL_MAX) {
+        i = 0;
+        for (size_t k = 1; k < m->n; k++) {
+            i = m->rows[k].used < m->rows[i].used ? k : i;
+        }
+    } else if (i == m->n) {
+        m->n++;
+    }
+    m->rows[i] = (struct kept){name, answer, ++m->clock};
+}
+
+static bool is_over(struct slice begin, struct slice end, struct slice key)
+{
+    if (end.len == 0) {
+        return slice_cmp(key, begin) > 0;
+    }
+    return !(end.len == 1 && end.data[0] == 0) && slice_cmp(key, end) >= 0;
+}
+
+static void model_drop(struct model *m, struct slice key, struct slice end)
+{
+    for (size_t i = m->n; i > 0; i--) {
+        struct named n;
+        struct cache_read r = name_to_read(m->rows[i - 1].name, &n);
+        if (r.revision == 0 && !is_over(r.key, r.end, key) && !is_over(key, end, r.key)) {
+            m->rows[i - 1] = m->rows[--m->n];
+        }
+    }
+}
+
+static void model_get(struct model *m, struct cache *c, unsigned name)
+{
+    struct named n;
+    struct cache_read r = name_to_read(name, &n);
+    size_t i = model_find(m, name);
+    struct slice answer;
+    enum err e = cache_get(c, &r, &answer);
+    assert_int_equal(e, i < m->n ? OK : ERR_NOT_FOUND);
+    if (e == OK) {
+        char want[16];
+        (void)snprintf(want, sizeof(want), "%u", m->rows[i].answer);
+        assert_true(slice_eq(answer, slice_str(want)));
+        m->rows[i].used = ++m->clock;
+    }
+}
+
+static void test_like_a_list(void **state)
+{
+    struct cache *c = *state;
+    struct model *m = xcalloc(1, sizeof(*m));
+    uint64_t seed = 11;
+    size_t most = 0;
+    for (unsigned round = 0; round < MODEL_ROUNDS; round++) {
+        unsigned name = next_random(&seed) % 6000;
+        struct named n;
+        struct cache_read r = name_to_read(name, &n);
+        switch (next_random(&seed) % 512) {
+        case 0: /* over some; all but those of a revision, at last */
+            r.end = round > MODEL_ROUNDS - 2000 ? slice_of("\0", 1) : slice_str(n.end);
+            __attribute__((fallthrough));
+        case 1:
+        case 2:
+            cache_drop(c, r.key, r.end);
+            model_drop(m, r.key, r.end);
+            break;
+        default:
+            if (next_random(&seed) % 4 == 0) {
+                model_get(m, c, name);
+                break;
+            }
+            char answer[16];
+            (void)snprintf(answer, sizeof(answer), "%u", round);
+            cache_put(c, &r, 1, slice_str(answer));
+            model_put(m, name, round);
+            break;
+        }
+        most = m->n > most ? m->n : most;
+        assert_int_equal(cache_size(c), m->n);
+    }
+    assert_int_equal(most, MODEL_MAX); /* or making room was not tried */
+    for (unsigned name = 0; name < 6000; name++) {
+        model_get(m, c, name);
+    }
+    free(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_writes, setup, teardown),       cmocka_unit_test_setup_teardown(test_open_end, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tokens_are_apart, setup, teardown), cmocka_unit_test_setup_teardown(test_late_answers, setup, teardown),
         cmocka_unit_test_setup_teardown(test_compaction, setup, teardown),   cmocka_unit_test_setup_teardown(test_bounds, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_clear, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_clear, setup, teardown),        cmocka_unit_test_setup_teardown(test_like_a_list, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
