@@ -10,12 +10,15 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
 import urllib.request
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from ports import free_ports  # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BINARY_DIR = os.environ.get("PINTLE_BINARY_DIR", os.path.join(ROOT, "build", "release"))
@@ -36,18 +39,6 @@ class Failure(AssertionError):
 
 def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-def free_ports(n):
-    """Ports that were free a moment ago: all held at once, so that they differ."""
-    sockets = [socket.socket() for _ in range(n)]
-    try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
 
 
 def wait_for(what, condition, seconds=AGREE_S, pause=0.05):

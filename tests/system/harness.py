@@ -3,30 +3,19 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from ports import free_port  # noqa: E402,F401 (the tests take it from here)
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BINARY_DIR = os.environ.get("PINTLE_BINARY_DIR", os.path.join(ROOT, "build", "release"))
 PINTLE = os.path.join(BINARY_DIR, "bin", "pintle")
 START_SECONDS = 60
-
-
-ports_given = set()
-
-
-def free_port():
-    """One that nobody has now, and that was not given to another member that has yet to start."""
-    while True:
-        with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        if port not in ports_given:
-            ports_given.add(port)
-            return port
 
 
 class Server:
