@@ -47,6 +47,11 @@ void conn_reading(struct conn *c, bool on)
     }
 }
 
+uint32_t conn_share(const struct conn *c)
+{
+    return c->wary ? CONN_WARY_BYTES : c->hub->share;
+}
+
 void conn_pause(struct conn *c)
 {
     if (!c->paused) {

@@ -52,6 +52,7 @@ struct conn {
     bool read_off; /* we stopped reading */
     bool finish;   /* linger once everything is written */
     bool secure;   /* over TLS */
+    bool wary;     /* it asks and gives up, again and again: CONN_WARY_BYTES */
     const char *common_name; /* of the client's verified certificate; "" without one. The io's */
     uint8_t n_sniffed;
     uint8_t sniffed[24];
@@ -119,6 +120,8 @@ void conn_finish(struct conn *c); /* write what is gathered, then linger and clo
 void conn_reading(struct conn *c, bool on);
 void conn_timer_at(struct conn *c, uint64_t ms); /* h1_timer or h2_timer then; UINT64_MAX: never */
 void conn_timer_in(struct conn *c, uint64_t ms); /* from now; 0: never */
+/* Bytes that it may bring in this turn. For the io. */
+uint32_t conn_share(const struct conn *c);
 /* No more input in this turn. For the io; read_on is called when the turn ends. */
 void conn_pause(struct conn *c);
 /* May it do a step of a handshake in this turn? false: it stands in line then, and read_on is called when it is its turn. */

@@ -152,13 +152,18 @@ void h2_timer(struct conn *c)
 /* --- floods
  * ----------------------------------------------------------------------------------------- */
 
-static bool spend(struct allowance *a, uint32_t n, uint32_t burst, uint32_t per_s, uint64_t now)
+static void refill(struct allowance *a, uint32_t burst, uint32_t per_s, uint64_t now)
 {
     uint64_t gained = (now - a->at_ms) * per_s / 1000u;
     if (gained > 0) {
         a->left = gained > burst - a->left ? burst : a->left + (uint32_t)gained;
-        a->at_ms = now;
+        a->at_ms = a->left == burst ? now : a->at_ms + gained * 1000u / per_s;
     }
+}
+
+static bool spend(struct allowance *a, uint32_t n, uint32_t burst, uint32_t per_s, uint64_t now)
+{
+    refill(a, burst, per_s, now);
     bool enough = n <= a->left;
     a->left = enough ? a->left - n : 0;
     return enough;
@@ -184,8 +189,13 @@ static void calm_down(struct conn *c, const char *why)
     conn_finish(c);
 }
 
-static void stream_unanswered(struct conn *c)
+/* A client that gives up 1,000 calls at once, or 200 a second for ever, is served as any other. One that goes on is served in small steps, so that its
+ * calls, which it does not wait for, do not hold up those of clients that do, and in the end not at all. */
+static void stream_unanswered(struct conn *c, const struct h2_stream *s)
 {
+    if (loop_now_ms(c->hub->loop) - s->since_ms >= H2_YOUNG_MS) {
+        return;
+    }
     if (!spend(&c->h2->resets, 1, H2_RESETS_BURST, H2_RESETS_PER_S, loop_now_ms(c->hub->loop))) {
         calm_down(c, "too_many_resets");
     }
@@ -279,6 +289,7 @@ static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame
     struct h2_stream *s = c->hub->cfg->h2->open(c->hub->app);
     s->conn = c;
     s->id = frame->hd.stream_id;
+    s->since_ms = loop_now_ms(c->hub->loop);
     s->remote_closed = false;
     s->responded = false;
     s->sent = false;
@@ -444,7 +455,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t error_
     if (s->sent) {
         earn(&h->resets, 1, H2_RESETS_BURST);
     } else if (!s->reset) {
-        stream_unanswered(c); /* by the peer, or by nghttp2 for what the peer sent */
+        stream_unanswered(c, s); /* by the peer, or by nghttp2 for what the peer sent */
     }
     unlink_stream(h, s);
     c->hub->cfg->h2->closed(s, error_code);
@@ -572,6 +583,8 @@ void h2_input(struct conn *c, struct slice in)
         conn_kill(c);
         return;
     }
+    refill(&h->resets, H2_RESETS_BURST, H2_RESETS_PER_S, h->last_read_ms);
+    c->wary = H2_RESETS_BURST - h->resets.left > H2_RESETS_FEW;
     conn_mark_dirty(c);
     if (settled && h->head_id != 0) {
         h->since_ms = h->last_read_ms;

@@ -30,6 +30,7 @@ struct h2_stream {
     bool sent;            /* and on their way */
     bool deferred;        /* pull had nothing; h2_resume is needed */
     bool reset;           /* we have submitted RST_STREAM */
+    uint64_t since_ms;
     size_t partial_bytes; /* h2_partial_set */
     size_t queued_bytes;  /* h2_queued_set */
 };

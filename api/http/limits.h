@@ -13,6 +13,8 @@
  * much; half of it with each such turn, twice as much again with each short one. */
 #define TURN_LONG_MS 4u
 #define CONN_READ_LEAST_BYTES (16u * 1024u)
+#define CONN_WARY_BYTES                                                                            \
+    1024u /* in a turn, of a connection that asks and gives up, again and again */
 #define CONN_WRITE_BYTES                                                                           \
     (256u * 1024u) /* gathered for one write(2) of a connection and turn; the rest waits a turn */
 #define CONN_SETUP_MS 10000u  /* from accept to a protocol and its first request head: closed */
@@ -48,8 +50,10 @@
 #define H2_SETTINGS_MAX 32u     /* entries of one SETTINGS frame: GOAWAY */
 #define H2_CONTINUATIONS_MAX 8u /* frames of one header block: closed */
 #define H2_STREAM_BYTES 1024u   /* what an open stream counts for among the bytes held */
-#define H2_RESETS_BURST 10000u  /* streams that ended before they were answered, at once, and ... */
-#define H2_RESETS_PER_S 1000u   /* ... for ever: GOAWAY ENHANCE_YOUR_CALM */
+#define H2_RESETS_BURST 2000u   /* streams that ended young and unanswered, at once, and ... */
+#define H2_RESETS_PER_S 500u    /* ... for ever: GOAWAY ENHANCE_YOUR_CALM */
+#define H2_RESETS_FEW 100u      /* of them: from then on CONN_WARY_BYTES, until they are forgotten */
+#define H2_YOUNG_MS 1000u       /* calls that are given up later have most likely timed out */
 #define H2_CHATTER_BURST 10000u /* frames that carry no request, less those that answers explain, */
 #define H2_CHATTER_PER_S 1000u  /* ... and for ever: GOAWAY ENHANCE_YOUR_CALM */
 #define H2_SETTINGS_STREAMS 64u /* SETTINGS are worth one such frame more for so many streams */

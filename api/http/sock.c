@@ -95,7 +95,7 @@ static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out)
     (void)suggested;
     struct sock *s = h->data;
     bool now = !is_shaking(s) || conn_may_shake(&s->conn);
-    *out = uv_buf_init((char *)s->conn.hub->in, now ? s->conn.hub->share : 0);
+    *out = uv_buf_init((char *)s->conn.hub->in, now ? conn_share(&s->conn) : 0);
 }
 
 static void on_read(uv_stream_t *h, ssize_t n, const uv_buf_t *b);

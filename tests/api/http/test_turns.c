@@ -115,6 +115,12 @@ static void test_much_comes_in_shares(void **state)
     (void)uv_run(loop_uv(w->loop), UV_RUN_NOWAIT);
     assert_int_equal(w->got - before, CONN_READ_LEAST_BYTES);
     hub_flush(&w->hub);
+    w->hub.conns->wary = true;
+    before = w->got;
+    (void)uv_run(loop_uv(w->loop), UV_RUN_NOWAIT);
+    assert_int_equal(w->got - before, CONN_WARY_BYTES);
+    w->hub.conns->wary = false;
+    hub_flush(&w->hub);
     for (unsigned i = 0; i < 100 && w->got < (size_t)sent; i++) {
         turn(w);
     }
