@@ -1,4 +1,5 @@
-/* flags.c - one pass over the words; a flag that needs a value takes the next word whatever it is. */
+/* flags.c - one pass over the words; a flag that needs a value takes the next word whatever it
+ * is. */
 #include "tools/cli/flags.h"
 
 #include <stdio.h>
@@ -111,7 +112,8 @@ static const char *csv_field(const char *s, char *out)
 }
 
 /* One CSV record; the first time it takes the place of the default. */
-static enum err set_list(struct flag_set *s, struct flag_value *v, const char *text, struct err_ctx *why)
+static enum err set_list(struct flag_set *s, struct flag_value *v, const char *text,
+                         struct err_ctx *why)
 {
     const char **list = cli_alloc(s->arena, (FLAGS_LIST_MAX + 1) * sizeof(*list));
     size_t n = 0;
@@ -123,7 +125,8 @@ static enum err set_list(struct flag_set *s, struct flag_value *v, const char *t
         char *field = cli_alloc(s->arena, strlen(p) + 1);
         p = csv_field(p, field);
         if (p == NULL) {
-            return err_set(why, ERR_INVALID, "parse error on line 1, column %zu: bare \" in non-quoted field", n + 1);
+            return err_set(why, ERR_INVALID,
+                           "parse error on line 1, column %zu: bare \" in non-quoted field", n + 1);
         }
         if (n == FLAGS_LIST_MAX) {
             return err_set(why, ERR_INVALID, "more than %u items", FLAGS_LIST_MAX);
@@ -147,8 +150,11 @@ static enum err set_duration(struct flag_value *v, const char *text, struct err_
     size_t digits = strspn(text, "0123456789.+-");
     struct bytes q = {0};
     text_quote(&q, slice_str(text));
-    const char *what = digits > 0 && text[digits] == '\0' && strpbrk(text, "0123456789") != NULL ? "missing unit in" : "invalid";
-    enum err e = err_set(why, ERR_INVALID, "time: %s duration %.*s", what, (int)q.len, (const char *)q.data);
+    const char *what = digits > 0 && text[digits] == '\0' && strpbrk(text, "0123456789") != NULL
+                           ? "missing unit in"
+                           : "invalid";
+    enum err e =
+        err_set(why, ERR_INVALID, "time: %s duration %.*s", what, (int)q.len, (const char *)q.data);
     bytes_deinit(&q);
     return e;
 }
@@ -198,14 +204,15 @@ static enum err set_from_word(struct flag_set *s, size_t i, const char *text, st
     const struct flag *f = s->flags[i];
     char letter[] = "-x, ";
     letter[1] = f->letter;
-    e = err_set(why, ERR_INVALID, "invalid argument %.*s for \"%s--%s\" flag: %s", (int)q.len, (const char *)q.data,
-                f->letter == '\0' ? "" : letter, f->name, inner.text);
+    e = err_set(why, ERR_INVALID, "invalid argument %.*s for \"%s--%s\" flag: %s", (int)q.len,
+                (const char *)q.data, f->letter == '\0' ? "" : letter, f->name, inner.text);
     bytes_deinit(&q);
     return e;
 }
 
 /* "--name" or "--name=value"; takes the next word when it needs to. */
-static enum err long_flag(struct flag_set *s, const char *const *words, size_t n, size_t *at, bool *help, struct err_ctx *why)
+static enum err long_flag(struct flag_set *s, const char *const *words, size_t n, size_t *at,
+                          bool *help, struct err_ctx *why)
 {
     const char *name = words[*at] + 2;
     const char *equals = strchr(name, '=');
@@ -244,14 +251,16 @@ static bool find_letter(const struct flag_set *s, char c, size_t *i)
 }
 
 /* "-abc", "-wjson", "-w=json", "-w json". */
-static enum err short_flags(struct flag_set *s, const char *const *words, size_t n, size_t *at, bool *help, struct err_ctx *why)
+static enum err short_flags(struct flag_set *s, const char *const *words, size_t n, size_t *at,
+                            bool *help, struct err_ctx *why)
 {
     const char *group = words[*at] + 1;
     for (const char *p = group; *p != '\0'; p++) {
         size_t i = 0;
         if (!find_letter(s, *p, &i)) {
             *help = *p == 'h';
-            return *help ? OK : err_set(why, ERR_INVALID, "unknown shorthand flag: '%c' in -%s", *p, p);
+            return *help ? OK
+                         : err_set(why, ERR_INVALID, "unknown shorthand flag: '%c' in -%s", *p, p);
         }
         if (p[1] == '=') {
             return set_from_word(s, i, p + 2, why);

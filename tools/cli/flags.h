@@ -1,6 +1,7 @@
 /* flags.h - command line flags as Go's pflag package takes them.
  *
- * What        A set of flags with their values, filled from words: --name value, --name=value, -n value, -nvalue, "--".
+ * What        A set of flags with their values, filled from words: --name value, --name=value, -n
+ *             value, -nvalue, "--".
  * Callers     main (every command), txn and watch (a command in a line of input).
  * Thread      one.
  * Invariants  Every flag of a set has a value that its kind can have: its default at first.
@@ -16,10 +17,18 @@
 #include "base/arena.h"
 #include "base/err.h"
 
-#define FLAGS_MAX 64u         /* of one command with those it inherits */
-#define FLAGS_LIST_MAX 1024u  /* items of a list; over: refused */
+#define FLAGS_MAX 64u        /* of one command with those it inherits */
+#define FLAGS_LIST_MAX 1024u /* items of a list; over: refused */
 
-enum flag_kind { FLAG_BOOL, FLAG_INT, FLAG_INT64, FLAG_UINT, FLAG_STRING, FLAG_STRINGS, FLAG_DURATION };
+enum flag_kind {
+    FLAG_BOOL,
+    FLAG_INT,
+    FLAG_INT64,
+    FLAG_UINT,
+    FLAG_STRING,
+    FLAG_STRINGS,
+    FLAG_DURATION
+};
 
 struct flag {
     const char *name;
@@ -54,7 +63,8 @@ void flags_init(struct flag_set *s, struct arena *arena);
 /* `flags` ends with a flag without a name; NULL: none. */
 void flags_add(struct flag_set *s, const struct flag *flags);
 /* Read all words. ERR_INVALID with pflag's text. ERR_END: help was asked for. */
-MUST_CHECK enum err flags_parse(struct flag_set *s, const char *const *words, size_t n, struct err_ctx *why);
+MUST_CHECK enum err flags_parse(struct flag_set *s, const char *const *words, size_t n,
+                                struct err_ctx *why);
 /* Set flag `i` from a text: ERR_INVALID with the text of the failed conversion. */
 MUST_CHECK enum err flags_set(struct flag_set *s, size_t i, const char *text, struct err_ctx *why);
 /* A flag of the set has this name; the other functions ask only for those that are there. */

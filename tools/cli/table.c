@@ -27,7 +27,8 @@ static void spaces(size_t n, FILE *out)
     (void)fprintf(out, "%*s", (int)n, "");
 }
 
-static void line(const size_t *widths, size_t n, const char *left, const char *between, const char *right, FILE *out)
+static void line(const size_t *widths, size_t n, const char *left, const char *between,
+                 const char *right, FILE *out)
 {
     for (size_t i = 0; i < n; i++) {
         (void)fputs(i == 0 ? left : between, out);

@@ -21,7 +21,8 @@ bool text_rune(struct slice s, uint32_t *rune, size_t *len)
     return n != 0;
 }
 
-/* What Go's unicode.IsPrint calls printable: assigned characters but no spaces, format characters or private ones. */
+/* What Go's unicode.IsPrint calls printable: assigned characters but no spaces, format
+ * characters or private ones. */
 static bool printable(uint32_t r, locale_t unicode)
 {
     static const struct {
@@ -109,7 +110,12 @@ static void json_rune(struct bytes *out, uint32_t r, struct slice raw)
     if (r == '"' || r == '\\') {
         bytes_printf(out, "\\%c", (int)r);
     } else if (r == '\n' || r == '\r' || r == '\t' || r == '\b' || r == '\f') {
-        bytes_printf(out, "\\%c", r == '\n' ? 'n' : r == '\r' ? 'r' : r == '\t' ? 't' : r == '\b' ? 'b' : 'f');
+        bytes_printf(out, "\\%c",
+                     r == '\n'   ? 'n'
+                     : r == '\r' ? 'r'
+                     : r == '\t' ? 't'
+                     : r == '\b' ? 'b'
+                                 : 'f');
     } else if (r < ' ' || r == '<' || r == '>' || r == '&' || r == 0x2028 || r == 0x2029) {
         bytes_printf(out, "\\u%04x", (unsigned)r);
     } else {
@@ -208,11 +214,13 @@ enum err text_unquote(struct slice s, struct bytes *out, size_t *used)
     return ERR_INVALID;
 }
 
-static enum err number_failed(const char *function, const char *s, const char *what, struct err_ctx *why)
+static enum err number_failed(const char *function, const char *s, const char *what,
+                              struct err_ctx *why)
 {
     struct bytes q = {0};
     text_quote(&q, slice_str(s));
-    enum err e = err_set(why, ERR_INVALID, "strconv.%s: parsing %.*s: %s", function, (int)q.len, (const char *)q.data, what);
+    enum err e = err_set(why, ERR_INVALID, "strconv.%s: parsing %.*s: %s", function, (int)q.len,
+                         (const char *)q.data, what);
     bytes_deinit(&q);
     return e;
 }
@@ -255,7 +263,8 @@ static int magnitude(const char *s, unsigned base, uint64_t *out)
         if (d >= (int)base) {
             return 1;
         }
-        over = over || __builtin_mul_overflow(v, (uint64_t)base, &v) || __builtin_add_overflow(v, (uint64_t)d, &v);
+        over = over || __builtin_mul_overflow(v, (uint64_t)base, &v) ||
+               __builtin_add_overflow(v, (uint64_t)d, &v);
     }
     *out = over ? UINT64_MAX : v;
     return over ? 2 : 0;
@@ -264,7 +273,9 @@ static int magnitude(const char *s, unsigned base, uint64_t *out)
 enum err text_uint(const char *s, unsigned base, uint64_t *out, struct err_ctx *why)
 {
     int failed = magnitude(s, base, out);
-    return failed == 0 ? OK : number_failed("ParseUint", s, failed == 1 ? "invalid syntax" : "value out of range", why);
+    return failed == 0 ? OK
+                       : number_failed("ParseUint", s,
+                                       failed == 1 ? "invalid syntax" : "value out of range", why);
 }
 
 enum err text_int(const char *s, unsigned base, int64_t *out, struct err_ctx *why)
@@ -276,7 +287,8 @@ enum err text_int(const char *s, unsigned base, int64_t *out, struct err_ctx *wh
         failed = 2;
     }
     if (failed != 0) {
-        return number_failed("ParseInt", s, failed == 1 ? "invalid syntax" : "value out of range", why);
+        return number_failed("ParseInt", s, failed == 1 ? "invalid syntax" : "value out of range",
+                             why);
     }
     *out = negative ? (int64_t)(0 - v) : (int64_t)v;
     return OK;
@@ -342,7 +354,8 @@ static size_t bare_len(const char *s)
     return n;
 }
 
-enum err text_words(const char *line, void (*word)(void *arg, struct slice w), void *arg, struct err_ctx *why)
+enum err text_words(const char *line, void (*word)(void *arg, struct slice w), void *arg,
+                    struct err_ctx *why)
 {
     for (const char *s = line; *s != '\0';) {
         bool quote = *s == '"' || *s == '\'';

@@ -1,6 +1,7 @@
 /* text.h - texts as Go's fmt, strconv and encoding packages write and read them.
  *
- * What        Quoting, numbers, sizes, and the splitting of a line into words as etcdctl's txn and watch take them.
+ * What        Quoting, numbers, sizes, and the splitting of a line into words as etcdctl's txn and
+ *             watch take them.
  * Callers     pintlectl, pintleutl.   Thread  any.
  * Source      Go's strconv; cli.md 5.4, 5.8, 7.4.
  */
@@ -29,7 +30,8 @@ void text_json(struct bytes *out, struct slice s);
  * is its length. ERR_INVALID: no literal there. */
 MUST_CHECK enum err text_unquote(struct slice s, struct bytes *out, size_t *used);
 
-/* strconv.ParseInt and ParseUint with 64 bits. `base` 0 takes 0x, 0o, 0b and underscores. On failure `why` has Go's text. */
+/* strconv.ParseInt and ParseUint with 64 bits. `base` 0 takes 0x, 0o, 0b and underscores. On
+ * failure `why` has Go's text. */
 MUST_CHECK enum err text_int(const char *s, unsigned base, int64_t *out, struct err_ctx *why);
 MUST_CHECK enum err text_uint(const char *s, unsigned base, uint64_t *out, struct err_ctx *why);
 MUST_CHECK enum err text_bool(const char *s, bool *out, struct err_ctx *why);

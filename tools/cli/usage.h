@@ -11,7 +11,8 @@
 
 #include "tools/cli/flags.h"
 
-/* The lines of `flags`, which are in order of their names. `help_for`: with a line of --help among them, which names this command; NULL: without. */
+/* The lines of `flags`, which are in order of their names. `help_for`: with a line of --help
+ * among them, which names this command; NULL: without. */
 void usage_flags(const struct flag *const *flags, size_t n, const char *help_for, FILE *out);
 void usage_sort(const struct flag **flags, size_t n);
 

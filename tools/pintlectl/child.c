@@ -55,11 +55,12 @@ static void start_failed(const char *program, int errnum, struct bytes *why)
         return;
     }
     const char *text = strerror(errnum);
-    bytes_printf(why, "fork/exec %s: %c%s", program, *text >= 'A' && *text <= 'Z' ? *text - 'A' + 'a' : *text, text + 1);
+    bytes_printf(why, "fork/exec %s: %c%s", program,
+                 *text >= 'A' && *text <= 'Z' ? *text - 'A' + 'a' : *text, text + 1);
 }
 
-bool child_start(const char *const *words, size_t n, const char *const *variables, size_t n_variables, bool ours_win, pid_t *out,
-                 struct bytes *why)
+bool child_start(const char *const *words, size_t n, const char *const *variables,
+                 size_t n_variables, bool ours_win, pid_t *out, struct bytes *why)
 {
     char **argv = xcalloc(n + 1, sizeof(*argv));
     for (size_t i = 0; i < n; i++) {
@@ -91,7 +92,8 @@ int child_status(int status, struct bytes *why)
 {
     if (WIFSIGNALED(status)) {
         const char *name = strsignal(WTERMSIG(status));
-        bytes_printf(why, "signal: %c%s", *name >= 'A' && *name <= 'Z' ? *name - 'A' + 'a' : *name, name + 1);
+        bytes_printf(why, "signal: %c%s", *name >= 'A' && *name <= 'Z' ? *name - 'A' + 'a' : *name,
+                     name + 1);
         return -1;
     }
     if (WEXITSTATUS(status) != 0) {

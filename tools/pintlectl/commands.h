@@ -10,7 +10,14 @@
 
 #include "tools/pintlectl/ctl.h"
 
-enum command_group { GROUP_KV, GROUP_CLUSTER, GROUP_CONCURRENCY, GROUP_AUTH, GROUP_UTILITY, N_GROUPS };
+enum command_group {
+    GROUP_KV,
+    GROUP_CLUSTER,
+    GROUP_CONCURRENCY,
+    GROUP_AUTH,
+    GROUP_UTILITY,
+    N_GROUPS
+};
 
 struct command {
     const char *path; /* "endpoint health" */
@@ -25,14 +32,16 @@ struct command {
 extern const struct command commands[]; /* in order of registration, ended by one without a path */
 extern const struct flag global_flags[];
 const char *command_name(const struct command *c); /* the last word of its path */
-bool command_is_child(const struct command *parent, const struct command *c); /* parent NULL: has no parent */
+/* `parent` NULL: it has no parent. */
+bool command_is_child(const struct command *parent, const struct command *c);
 /* The command that `word` or a beginning of it names among the children. NULL: none, or several. */
 const struct command *command_child(const struct command *parent, const char *word);
 /* The flags of a command with all it inherits. */
 void command_flags(const struct command *c, struct arena *arena, struct flag_set *out);
 
 /* help.c */
-void help_page(const char *program, const struct command *c, FILE *out); /* c NULL: the program's own */
+/* `c` NULL: the program's own. */
+void help_page(const char *program, const struct command *c, FILE *out);
 void help_usage(const char *program, const struct command *c, FILE *out);
 
 #define COMMAND(name) int name(struct ctl *ctl)
@@ -85,6 +94,10 @@ COMMAND(downgrade_enable_run);
 COMMAND(downgrade_cancel_run);
 COMMAND(options_run);
 COMMAND(help_run);
-extern const struct flag get_flags[], put_flags[], del_flags[], txn_flags[], compaction_flags[], defrag_flags[], endpoint_flags[], endpoint_hashkv_flags[], watch_flags[], lease_timetolive_flags[], lease_keepalive_flags[], member_add_flags[], member_update_flags[], member_list_flags[], make_mirror_flags[], lock_flags[], elect_flags[], user_add_flags[], user_get_flags[], user_passwd_flags[], role_permission_flags[];
+extern const struct flag get_flags[], put_flags[], del_flags[], txn_flags[], compaction_flags[],
+    defrag_flags[], endpoint_flags[], endpoint_hashkv_flags[], watch_flags[],
+    lease_timetolive_flags[], lease_keepalive_flags[], member_add_flags[], member_update_flags[],
+    member_list_flags[], make_mirror_flags[], lock_flags[], elect_flags[], user_add_flags[],
+    user_get_flags[], user_passwd_flags[], role_permission_flags[];
 
 #endif

@@ -12,10 +12,10 @@
 #include "base/mem.h"
 #include "tools/pintlectl/failure_texts.h"
 
-#define CONNECT_MS 20000u      /* as gRPC gives one attempt */
+#define CONNECT_MS 20000u       /* as gRPC gives one attempt */
 #define CONNECT_SHARED_MS 2000u /* when there are other endpoints to try */
-#define PAUSE_MS 25u           /* after each round over the endpoints */
-#define PAUSE_LONG_MS 500u     /* from PAUSES on */
+#define PAUSE_MS 25u            /* after each round over the endpoints */
+#define PAUSE_LONG_MS 500u      /* from PAUSES on */
 #define PAUSES 40u
 #define ATTEMPTS_MAX 100u
 #define RENEWALS_MAX 10u
@@ -48,7 +48,8 @@ void failure_text(const struct failure *f, char out[FAILURE_TEXT_MAX])
         (void)snprintf(out, FAILURE_TEXT_MAX, "%s", f->text);
         return;
     }
-    (void)snprintf(out, FAILURE_TEXT_MAX, "rpc error: code = %s desc = %s", failure_code_name(f->code), f->text);
+    (void)snprintf(out, FAILURE_TEXT_MAX, "rpc error: code = %s desc = %s",
+                   failure_code_name(f->code), f->text);
 }
 
 bool failure_is(const struct failure *f, const char *text)
@@ -58,12 +59,14 @@ bool failure_is(const struct failure *f, const char *text)
 
 void failure_deadline(struct failure *f)
 {
-    *f = (struct failure){.code = CLIENT_CODE_DEADLINE, .context = true, .text = "context deadline exceeded"};
+    *f = (struct failure){
+        .code = CLIENT_CODE_DEADLINE, .context = true, .text = "context deadline exceeded"};
 }
 
 void failure_canceled(struct failure *f)
 {
-    *f = (struct failure){.code = CLIENT_CODE_CANCELED, .context = true, .text = "context canceled"};
+    *f =
+        (struct failure){.code = CLIENT_CODE_CANCELED, .context = true, .text = "context canceled"};
 }
 
 void failure_from(struct failure *f, const struct client_status *status)
@@ -137,7 +140,8 @@ bool conn_client(struct conn *c, deadline_ns deadline, struct client **out, stru
         }
         c->at = (c->at + 1) % c->o.n_endpoints;
         if (tried % c->o.n_endpoints == 0) {
-            sleep_ms(left_ms(deadline, tried / c->o.n_endpoints < PAUSES ? PAUSE_MS : PAUSE_LONG_MS));
+            sleep_ms(
+                left_ms(deadline, tried / c->o.n_endpoints < PAUSES ? PAUSE_MS : PAUSE_LONG_MS));
         }
     }
     *out = c->client;
@@ -145,7 +149,8 @@ bool conn_client(struct conn *c, deadline_ns deadline, struct client **out, stru
 }
 
 /* A connection may have been closed while nobody looked: take in what came before it is used. */
-static bool fresh_client(struct conn *c, deadline_ns deadline, struct client **out, struct failure *f)
+static bool fresh_client(struct conn *c, deadline_ns deadline, struct client **out,
+                         struct failure *f)
 {
     if (c->client != NULL) {
         enum err e = client_pump(c->client, 0);
@@ -170,14 +175,16 @@ static bool send_too_large(const struct conn *c, size_t n, struct failure *f)
     }
     f->code = CLIENT_CODE_EXHAUSTED;
     f->context = false;
-    (void)snprintf(f->text, sizeof(f->text), "trying to send message larger than max (%zu vs. %llu)", n,
+    (void)snprintf(f->text, sizeof(f->text),
+                   "trying to send message larger than max (%zu vs. %llu)", n,
                    (unsigned long long)c->o.max_send_bytes);
     return true;
 }
 
 /* One attempt. OK: there is an answer, good or bad; ERR_CLOSED: it was not sent. */
-static enum err call_once(struct conn *c, const char *path, struct slice request, deadline_ns deadline,
-                          struct client_status *status, struct bytes *reply, struct failure *f)
+static enum err call_once(struct conn *c, const char *path, struct slice request,
+                          deadline_ns deadline, struct client_status *status, struct bytes *reply,
+                          struct failure *f)
 {
     struct client *client = NULL;
     if (!fresh_client(c, deadline, &client, f)) {
@@ -195,12 +202,14 @@ static enum err call_once(struct conn *c, const char *path, struct slice request
     return e == OK ? OK : ERR_CLOSED;
 }
 
-static bool unpack(const struct conn *c, const ProtobufCMessageDescriptor *d, const struct bytes *b, void *reply, struct failure *f)
+static bool unpack(const struct conn *c, const ProtobufCMessageDescriptor *d, const struct bytes *b,
+                   void *reply, struct failure *f)
 {
     f->context = false;
     if (b->len > c->o.max_receive_bytes) {
         f->code = CLIENT_CODE_EXHAUSTED;
-        (void)snprintf(f->text, sizeof(f->text), "grpc: received message larger than max (%zu vs. %llu)", b->len,
+        (void)snprintf(f->text, sizeof(f->text),
+                       "grpc: received message larger than max (%zu vs. %llu)", b->len,
                        (unsigned long long)c->o.max_receive_bytes);
         return false;
     }
@@ -227,7 +236,8 @@ static bool authenticate(struct conn *c, deadline_ns deadline, struct failure *f
     enum err e = ERR_CLOSED;
     struct client_status status;
     for (unsigned i = 0; i < ATTEMPTS_MAX && e == ERR_CLOSED; i++) {
-        e = call_once(c, "/etcdserverpb.Auth/Authenticate", bytes_slice(&request), deadline, &status, &answer, f);
+        e = call_once(c, "/etcdserverpb.Auth/Authenticate", bytes_slice(&request), deadline,
+                      &status, &answer, f);
     }
     bool done = false;
     if (e == OK && status.code != CLIENT_CODE_OK) {
@@ -251,14 +261,16 @@ bool conn_renew(struct conn *c, const struct failure *why, deadline_ns deadline)
     if (c->o.token != NULL) {
         return false;
     }
-    bool stale = failure_is(why, "etcdserver: invalid auth token") || failure_is(why, "etcdserver: revision of auth store is old");
+    bool stale = failure_is(why, "etcdserver: invalid auth token") ||
+                 failure_is(why, "etcdserver: revision of auth store is old");
     bool ours = c->o.user != NULL;
     if (!stale && !(ours && failure_is(why, "etcdserver: user name is empty"))) {
         return false;
     }
     struct failure f;
     /* By certificate the old revision is only a reason to ask again. */
-    return ours ? authenticate(c, deadline, &f) : failure_is(why, "etcdserver: revision of auth store is old");
+    return ours ? authenticate(c, deadline, &f)
+                : failure_is(why, "etcdserver: revision of auth store is old");
 }
 
 static bool may_repeat(const struct conn *c, const struct failure *f, bool repeatable)
@@ -270,8 +282,8 @@ static bool may_repeat(const struct conn *c, const struct failure *f, bool repea
 }
 
 /* Until there is an answer to give. */
-static bool call_packed(struct conn *c, const char *path, struct slice request, bool repeatable, deadline_ns deadline,
-                        struct bytes *answer, struct failure *f)
+static bool call_packed(struct conn *c, const char *path, struct slice request, bool repeatable,
+                        deadline_ns deadline, struct bytes *answer, struct failure *f)
 {
     unsigned renewals = 0;
     for (unsigned attempt = 1;; attempt++) {
@@ -306,7 +318,8 @@ static bool call_packed(struct conn *c, const char *path, struct slice request, 
 }
 
 bool conn_call(struct conn *c, const char *path, const ProtobufCMessage *request, bool repeatable,
-               const ProtobufCMessageDescriptor *answer, deadline_ns deadline, void *reply, struct failure *f)
+               const ProtobufCMessageDescriptor *answer, deadline_ns deadline, void *reply,
+               struct failure *f)
 {
     struct bytes packed = {0};
     struct bytes received = {0};
@@ -328,8 +341,8 @@ bool conn_send(struct client_stream *s, const ProtobufCMessage *m)
     return e == OK;
 }
 
-bool conn_stream(struct conn *c, const char *path, const ProtobufCMessage *first, bool wants_leader, deadline_ns deadline,
-                 struct client_stream **out, struct failure *f)
+bool conn_stream(struct conn *c, const char *path, const ProtobufCMessage *first, bool wants_leader,
+                 deadline_ns deadline, struct client_stream **out, struct failure *f)
 {
     const struct client_pair leader = {"hasleader", slice_str("true")};
     for (;;) {

@@ -1,6 +1,7 @@
 /* conn.h - one client over several endpoints.
  *
- * What        Keeps a connection to one of the endpoints, goes on to the next when it fails, repeats calls where that is safe, and logs in.
+ * What        Keeps a connection to one of the endpoints, goes on to the next when it fails,
+ *             repeats calls where that is safe, and logs in.
  * Callers     all commands.
  * Thread      one.
  * Invariants  A call that may have been executed is never repeated unless it is repeatable.
@@ -53,13 +54,16 @@ void conn_close(struct conn **c);
 typedef uint64_t deadline_ns;
 
 /* A unary call; on true *reply is the caller's (protobuf_c_message_free_unpacked). */
-MUST_CHECK bool conn_call(struct conn *c, const char *path, const ProtobufCMessage *request, bool repeatable,
-                          const ProtobufCMessageDescriptor *answer, deadline_ns deadline, void *reply, struct failure *f);
+MUST_CHECK bool conn_call(struct conn *c, const char *path, const ProtobufCMessage *request,
+                          bool repeatable, const ProtobufCMessageDescriptor *answer,
+                          deadline_ns deadline, void *reply, struct failure *f);
 /* The connection, made when there is none; borrowed until conn_drop or the next conn_call. */
-MUST_CHECK bool conn_client(struct conn *c, deadline_ns deadline, struct client **out, struct failure *f);
+MUST_CHECK bool conn_client(struct conn *c, deadline_ns deadline, struct client **out,
+                            struct failure *f);
 /* Open a stream and send its first message. */
-MUST_CHECK bool conn_stream(struct conn *c, const char *path, const ProtobufCMessage *first, bool wants_leader, deadline_ns deadline,
-                            struct client_stream **out, struct failure *f);
+MUST_CHECK bool conn_stream(struct conn *c, const char *path, const ProtobufCMessage *first,
+                            bool wants_leader, deadline_ns deadline, struct client_stream **out,
+                            struct failure *f);
 MUST_CHECK bool conn_send(struct client_stream *s, const ProtobufCMessage *m);
 /* The connection is of no use: the next call takes the next endpoint. Its streams are gone. */
 void conn_drop(struct conn *c);

@@ -11,8 +11,8 @@
 
 #include "api/srv/srv.h"
 #include "base/log.h"
-#include "tools/pintlectl/environment.h"
 #include "tools/cli/text.h"
+#include "tools/pintlectl/environment.h"
 
 #define SEND_DEFAULT (2u * 1024u * 1024u)
 #define RECEIVE_DEFAULT 2147483647u
@@ -75,7 +75,8 @@ static bool discover(struct ctl *ctl)
     const char **list = cli_alloc(ctl->arena, (found.records.n + 1) * sizeof(*list));
     size_t n = 0;
     for (size_t i = 0; found.texts[i] != NULL && i < found.records.n; i++) {
-        if (!flag_yes(&ctl->flags, "insecure-discovery") && strncmp(found.texts[i], "http://", 7) == 0) {
+        if (!flag_yes(&ctl->flags, "insecure-discovery") &&
+            strncmp(found.texts[i], "http://", 7) == 0) {
             (void)fprintf(stderr, "ignoring discovered insecure endpoint \"%s\"\n", found.texts[i]);
             continue;
         }
@@ -141,10 +142,11 @@ static void must_read(struct ctl *ctl, const char *file)
 void ctl_check_tls(struct ctl *ctl, struct client_options *o, bool insecure_transport)
 {
     const struct client_tls *t = &o->tls;
-    bool any = t->cert_file != NULL || t->key_file != NULL || t->ca_file != NULL || t->server_name != NULL;
+    bool any =
+        t->cert_file != NULL || t->key_file != NULL || t->ca_file != NULL || t->server_name != NULL;
     if ((t->cert_file == NULL) != (t->key_file == NULL)) {
-        ctl_fail(EXIT_BAD_ARGS, "KeyFile and CertFile must both be present[key: %s, cert: %s]", t->key_file == NULL ? "" : t->key_file,
-                 t->cert_file == NULL ? "" : t->cert_file);
+        ctl_fail(EXIT_BAD_ARGS, "KeyFile and CertFile must both be present[key: %s, cert: %s]",
+                 t->key_file == NULL ? "" : t->key_file, t->cert_file == NULL ? "" : t->cert_file);
     }
     must_read(ctl, t->cert_file);
     must_read(ctl, t->key_file);
@@ -152,8 +154,12 @@ void ctl_check_tls(struct ctl *ctl, struct client_options *o, bool insecure_tran
     if (any) {
         SSL_CTX *trial = NULL;
         struct err_ctx ec = {{0}};
-        const struct tls_context_config c = {.cert_file = t->cert_file, .key_file = t->key_file, .trust = true, .ca_file = t->ca_file,
-                                             .min = t->min, .max = t->max};
+        const struct tls_context_config c = {.cert_file = t->cert_file,
+                                             .key_file = t->key_file,
+                                             .trust = true,
+                                             .ca_file = t->ca_file,
+                                             .min = t->min,
+                                             .max = t->max};
         if (tls_context_create(&c, &trial, &ec) != OK) {
             ctl_fail(EXIT_BAD_ARGS, "%s", ec.text);
         }
@@ -162,7 +168,8 @@ void ctl_check_tls(struct ctl *ctl, struct client_options *o, bool insecure_tran
     o->secure = any || !insecure_transport || t->insecure_skip_verify;
 }
 
-void ctl_split_user(struct ctl *ctl, const char *user, const char *password, const char *prompt, struct conn_options *o)
+void ctl_split_user(struct ctl *ctl, const char *user, const char *password, const char *prompt,
+                    struct conn_options *o)
 {
     const char *colon = strchr(user, ':');
     if (*user == '\0') {
@@ -188,8 +195,11 @@ void ctl_split_user(struct ctl *ctl, const char *user, const char *password, con
 
 static void set_format(struct ctl *ctl)
 {
-    static const char *const names[] = {[FORMAT_SIMPLE] = "simple", [FORMAT_FIELDS] = "fields", [FORMAT_JSON] = "json",
-                                        [FORMAT_PROTOBUF] = "protobuf", [FORMAT_TABLE] = "table"};
+    static const char *const names[] = {[FORMAT_SIMPLE] = "simple",
+                                        [FORMAT_FIELDS] = "fields",
+                                        [FORMAT_JSON] = "json",
+                                        [FORMAT_PROTOBUF] = "protobuf",
+                                        [FORMAT_TABLE] = "table"};
     ctl->hex = flag_yes(&ctl->flags, "hex");
     for (enum format f = FORMAT_SIMPLE; f <= FORMAT_TABLE; f++) {
         if (strcmp(names[f], flag_text(&ctl->flags, "write-out")) == 0) {
@@ -203,7 +213,9 @@ static void set_format(struct ctl *ctl)
 static uint32_t keepalive_ms(const struct ctl *ctl, const char *name)
 {
     int64_t ns = flag_number(&ctl->flags, name);
-    return ns <= 0 ? 0 : ns / NS_PER_MS >= UINT32_MAX ? UINT32_MAX : (uint32_t)((ns + NS_PER_MS - 1) / NS_PER_MS);
+    return ns <= 0                        ? 0
+           : ns / NS_PER_MS >= UINT32_MAX ? UINT32_MAX
+                                          : (uint32_t)((ns + NS_PER_MS - 1) / NS_PER_MS);
 }
 
 static void set_limits(const struct ctl *ctl, struct conn_options *o)
@@ -238,7 +250,8 @@ void ctl_configure(struct ctl *ctl)
     if (*token != '\0') {
         ctl->options.token = token;
     } else {
-        ctl_split_user(ctl, flag_text(&ctl->flags, "user"), flag_text(&ctl->flags, "password"), "Password: ", &ctl->options);
+        ctl_split_user(ctl, flag_text(&ctl->flags, "user"), flag_text(&ctl->flags, "password"),
+                       "Password: ", &ctl->options);
     }
     set_format(ctl);
     ctl_check_tls(ctl, &ctl->options.client, flag_yes(&ctl->flags, "insecure-transport"));
@@ -252,8 +265,10 @@ struct conn *ctl_open(const struct conn_options *o)
         ctl_fail(EXIT_BAD_CONNECTION, "etcdclient: no available endpoints");
     }
     if (o->max_receive_bytes < o->max_send_bytes) {
-        ctl_fail(EXIT_BAD_CONNECTION, "gRPC message recv limit (%llu bytes) must be greater than send limit (%llu bytes)",
-                 (unsigned long long)o->max_receive_bytes, (unsigned long long)o->max_send_bytes);
+        ctl_fail(
+            EXIT_BAD_CONNECTION,
+            "gRPC message recv limit (%llu bytes) must be greater than send limit (%llu bytes)",
+            (unsigned long long)o->max_receive_bytes, (unsigned long long)o->max_send_bytes);
     }
     if (!conn_open(o, &c, &f)) {
         ctl_fail_with(EXIT_BAD_CONNECTION, &f);
@@ -329,7 +344,8 @@ struct slice ctl_prefix_end(struct arena *a, struct slice prefix)
 
 struct key_range ctl_prefix_range(struct arena *a, struct slice prefix)
 {
-    return prefix.len == 0 ? ctl_from_range(prefix) : (struct key_range){prefix, ctl_prefix_end(a, prefix)};
+    return prefix.len == 0 ? ctl_from_range(prefix)
+                           : (struct key_range){prefix, ctl_prefix_end(a, prefix)};
 }
 
 struct key_range ctl_from_range(struct slice key)

@@ -1,7 +1,7 @@
 /* ctl.h - what every command of pintlectl works with.
  *
- * What        One run of one command: its flags and words, the format of its output, its connection. Failures end the program
- *             with etcdctl's text and exit code.
+ * What        One run of one command: its flags and words, the format of its output, its
+ *             connection. Failures end the program with etcdctl's text and exit code.
  * Callers     main.c and the commands.
  * Thread      one.
  * Source      cli.md 2 to 4.
@@ -11,8 +11,8 @@
 
 #include "base/assert.h"
 #include "base/slice.h"
-#include "tools/pintlectl/conn.h"
 #include "tools/cli/flags.h"
+#include "tools/pintlectl/conn.h"
 
 /* Exit codes. */
 #define EXIT_ERROR 1
@@ -35,7 +35,7 @@ struct ctl {
     size_t n_args;
     enum format format;
     bool hex;
-    bool value_only; /* simple: no keys */
+    bool value_only;             /* simple: no keys */
     struct conn_options options; /* from ctl_configure on */
     struct conn *conn;           /* owned; from ctl_connect on */
 };
@@ -44,7 +44,8 @@ struct ctl {
 _Noreturn void ctl_fail(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
 _Noreturn void ctl_fail_with(int code, const struct failure *f);
 
-/* Environment, endpoints, TLS, user and format from the flags. Ends the program when they are wrong. */
+/* Environment, endpoints, TLS, user and format from the flags. Ends the program when they are
+ * wrong. */
 void ctl_configure(struct ctl *ctl);
 /* The same, and the connection. */
 void ctl_connect(struct ctl *ctl);
@@ -54,7 +55,8 @@ struct conn_options ctl_options_for(const struct ctl *ctl, const char *const *en
 struct conn_options ctl_base_options(const struct ctl *ctl);
 struct conn *ctl_open(const struct conn_options *o);
 /* User and password from their flags, asking for a password that is missing. */
-void ctl_split_user(struct ctl *ctl, const char *user, const char *password, const char *prompt, struct conn_options *o);
+void ctl_split_user(struct ctl *ctl, const char *user, const char *password, const char *prompt,
+                    struct conn_options *o);
 /* The files are usable; what makes endpoints without a scheme use TLS. */
 void ctl_check_tls(struct ctl *ctl, struct client_options *o, bool insecure_transport);
 /* When a command that begins now has to be over. */

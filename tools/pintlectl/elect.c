@@ -34,7 +34,8 @@ static int campaign(struct ctl *ctl, struct session *s)
 
 /* ---- listening ---- */
 
-static void print_leader(const struct ctl *ctl, const Etcdserverpb__ResponseHeader *h, int64_t revision, Mvccpb__KeyValue *kv)
+static void print_leader(const struct ctl *ctl, const Etcdserverpb__ResponseHeader *h,
+                         int64_t revision, Mvccpb__KeyValue *kv)
 {
     Etcdserverpb__RangeResponse shown = ETCDSERVERPB__RANGE_RESPONSE__INIT;
     Etcdserverpb__ResponseHeader header = *h;
@@ -53,7 +54,8 @@ static Etcdserverpb__RangeResponse *oldest(struct ctl *ctl, struct key_range ran
     get.sort_order = ETCDSERVERPB__RANGE_REQUEST__SORT_ORDER__ASCEND;
     get.sort_target = ETCDSERVERPB__RANGE_REQUEST__SORT_TARGET__CREATE;
     get.limit = 1;
-    return ctl_call(ctl, "/etcdserverpb.KV/Range", &get.base, true, &etcdserverpb__range_response__descriptor, 0, EXIT_ERROR);
+    return ctl_call(ctl, "/etcdserverpb.KV/Range", &get.base, true,
+                    &etcdserverpb__range_response__descriptor, 0, EXIT_ERROR);
 }
 
 /* The next events. false: a signal came; a watch that cannot go on ends the program. */
@@ -128,7 +130,8 @@ static int observe(struct ctl *ctl, struct session *s)
         Etcdserverpb__RangeResponse *r = oldest(ctl, range);
         int64_t revision = r->header == NULL ? 0 : r->header->revision;
         if (r->n_kvs > 0 && r->header != NULL) {
-            key = slice_of(cli_dup(ctl->arena, r->kvs[0]->key.data, r->kvs[0]->key.len), r->kvs[0]->key.len);
+            key = slice_of(cli_dup(ctl->arena, r->kvs[0]->key.data, r->kvs[0]->key.len),
+                           r->kvs[0]->key.len);
             print_leader(ctl, r->header, revision, r->kvs[0]);
         }
         etcdserverpb__range_response__free_unpacked(r, NULL);
@@ -147,7 +150,8 @@ static int observe(struct ctl *ctl, struct session *s)
 int elect_run(struct ctl *ctl)
 {
     if (ctl->n_args != 1 && ctl->n_args != 2) {
-        ctl_fail(EXIT_BAD_ARGS, "elect takes one election name argument and an optional proposal argument");
+        ctl_fail(EXIT_BAD_ARGS,
+                 "elect takes one election name argument and an optional proposal argument");
     }
     bool listen = flag_yes(&ctl->flags, "listen");
     ctl_connect(ctl);

@@ -6,18 +6,20 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "tools/cli/text.h"
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/endpoints.h"
 #include "tools/pintlectl/print.h"
-#include "tools/cli/text.h"
 
 #define DURATION_BYTES 40u
 #define STATUS_COLUMNS 16u
 #define HASH_COLUMNS 3u
 #define HEALTH_COLUMNS 4u
 
-const struct flag endpoint_flags[] = {{"cluster", 0, FLAG_BOOL, NULL, "ask all members of the cluster"}, {0}};
-const struct flag endpoint_hashkv_flags[] = {{"rev", 0, FLAG_INT64, NULL, "last revision to look at (the newest)"}, {0}};
+const struct flag endpoint_flags[] = {
+    {"cluster", 0, FLAG_BOOL, NULL, "ask all members of the cluster"}, {0}};
+const struct flag endpoint_hashkv_flags[] = {
+    {"rev", 0, FLAG_INT64, NULL, "last revision to look at (the newest)"}, {0}};
 
 struct endpoint_list endpoints_of(struct ctl *ctl)
 {
@@ -30,8 +32,8 @@ struct endpoint_list endpoints_of(struct ctl *ctl)
     Etcdserverpb__MemberListRequest request = ETCDSERVERPB__MEMBER_LIST_REQUEST__INIT;
     request.linearizable = true;
     struct conn *c = ctl_open(&ctl->options);
-    if (!conn_call(c, "/etcdserverpb.Cluster/MemberList", &request.base, true, &etcdserverpb__member_list_response__descriptor,
-                   ctl_deadline(ctl), &r, &f)) {
+    if (!conn_call(c, "/etcdserverpb.Cluster/MemberList", &request.base, true,
+                   &etcdserverpb__member_list_response__descriptor, ctl_deadline(ctl), &r, &f)) {
         char text[FAILURE_TEXT_MAX];
         failure_text(&f, text);
         ctl_fail(EXIT_ERROR, "failed to fetch endpoints from etcd cluster member list: %s", text);
@@ -79,7 +81,8 @@ static void check_alarms(struct health *h, struct conn *c, deadline_ns deadline)
     struct failure f;
     Etcdserverpb__AlarmRequest request = ETCDSERVERPB__ALARM_REQUEST__INIT;
     Etcdserverpb__AlarmResponse *r = NULL;
-    if (!conn_call(c, "/etcdserverpb.Maintenance/Alarm", &request.base, true, &etcdserverpb__alarm_response__descriptor, deadline, &r, &f)) {
+    if (!conn_call(c, "/etcdserverpb.Maintenance/Alarm", &request.base, true,
+                   &etcdserverpb__alarm_response__descriptor, deadline, &r, &f)) {
         h->healthy = false;
         (void)snprintf(h->error, sizeof(h->error), "Unable to fetch the alarm list");
         return;
@@ -87,8 +90,11 @@ static void check_alarms(struct health *h, struct conn *c, deadline_ns deadline)
     size_t at = 0;
     for (size_t i = 0; i < r->n_alarms && at < sizeof(h->error) / 2; i++) {
         Etcdserverpb__AlarmType type = r->alarms[i]->alarm;
-        const char *name = type == ETCDSERVERPB__ALARM_TYPE__NOSPACE ? "NOSPACE" : type == ETCDSERVERPB__ALARM_TYPE__CORRUPT ? "CORRUPT" : "UNKNOWN";
-        at += (size_t)snprintf(h->error + at, sizeof(h->error) - at, "%s%s ", i == 0 ? "Active Alarm(s): " : "", name);
+        const char *name = type == ETCDSERVERPB__ALARM_TYPE__NOSPACE   ? "NOSPACE"
+                           : type == ETCDSERVERPB__ALARM_TYPE__CORRUPT ? "CORRUPT"
+                                                                       : "UNKNOWN";
+        at += (size_t)snprintf(h->error + at, sizeof(h->error) - at, "%s%s ",
+                               i == 0 ? "Active Alarm(s): " : "", name);
         h->healthy = false;
     }
     etcdserverpb__alarm_response__free_unpacked(r, NULL);
@@ -107,7 +113,8 @@ static void check_health(struct health *h)
     request.key = binary(slice_str("health"));
     uint64_t start = now_ns();
     deadline_ns deadline = start + h->timeout_ns;
-    bool answered = conn_call(c, "/etcdserverpb.KV/Range", &request.base, true, &etcdserverpb__range_response__descriptor, deadline, &r, &f);
+    bool answered = conn_call(c, "/etcdserverpb.KV/Range", &request.base, true,
+                              &etcdserverpb__range_response__descriptor, deadline, &r, &f);
     go_duration_format((int64_t)(now_ns() - start), h->took, sizeof(h->took));
     if (answered) {
         etcdserverpb__range_response__free_unpacked(r, NULL);
@@ -173,14 +180,17 @@ static void print_health(struct ctl *ctl, const struct health *list, size_t n)
 {
     for (size_t i = 0; i < n && ctl->format == FORMAT_SIMPLE; i++) {
         if (list[i].error[0] == '\0') {
-            (void)printf("%s is healthy: successfully committed proposal: took = %s\n", list[i].endpoint, list[i].took);
+            (void)printf("%s is healthy: successfully committed proposal: took = %s\n",
+                         list[i].endpoint, list[i].took);
         } else {
-            (void)fprintf(stderr, "%s is unhealthy: failed to commit proposal: %s\n", list[i].endpoint, list[i].error);
+            (void)fprintf(stderr, "%s is unhealthy: failed to commit proposal: %s\n",
+                          list[i].endpoint, list[i].error);
         }
     }
     for (size_t i = 0; i < n && ctl->format == FORMAT_FIELDS; i++) {
         fields_text("Endpoint", slice_str(list[i].endpoint));
-        (void)printf("\"Health\" : %s\n\"Took\" : %s\n\"Error\" : %s\n\n", yes_no(list[i].healthy), list[i].took, list[i].error);
+        (void)printf("\"Health\" : %s\n\"Took\" : %s\n\"Error\" : %s\n\n", yes_no(list[i].healthy),
+                     list[i].took, list[i].error);
     }
     if (ctl->format == FORMAT_JSON) {
         json_health(list, n);
@@ -239,8 +249,8 @@ struct answers {
 };
 
 /* Ask every endpoint the same; failures are said at once. */
-static struct answers ask_all(struct ctl *ctl, const char *path, const ProtobufCMessage *request, const ProtobufCMessageDescriptor *d,
-                              const char *what)
+static struct answers ask_all(struct ctl *ctl, const char *path, const ProtobufCMessage *request,
+                              const ProtobufCMessageDescriptor *d, const char *what)
 {
     ctl_configure(ctl);
     struct endpoint_list e = endpoints_of(ctl);
@@ -255,7 +265,8 @@ static struct answers ask_all(struct ctl *ctl, const char *path, const ProtobufC
         } else {
             char text[FAILURE_TEXT_MAX];
             failure_text(&out.last, text);
-            (void)fprintf(stderr, "Failed to get the %s of endpoint %s (%s)\n", what, e.texts[i], text);
+            (void)fprintf(stderr, "Failed to get the %s of endpoint %s (%s)\n", what, e.texts[i],
+                          text);
             out.failed = true;
         }
         conn_close(&c);
@@ -294,7 +305,8 @@ static const char *number(struct ctl *ctl, const char *fmt, uint64_t v)
     return out;
 }
 
-static const char *errors_text(struct ctl *ctl, const Etcdserverpb__StatusResponse *s, const char *between)
+static const char *errors_text(struct ctl *ctl, const Etcdserverpb__StatusResponse *s,
+                               const char *between)
 {
     struct bytes b = {0};
     for (size_t i = 0; i < s->n_errors; i++) {
@@ -311,22 +323,23 @@ static void status_row(struct ctl *ctl, const struct answer *a, const char **row
     uint64_t id = s->header == NULL ? 0 : s->header->member_id;
     /* Of an empty file nothing is in use, and nothing is to be freed. */
     int64_t unused = s->dbsize == 0 ? 0 : 100 - s->dbsizeinuse * 100 / s->dbsize;
-    const char *const cells[STATUS_COLUMNS] = {a->endpoint,
-                                               number(ctl, "x", id),
-                                               s->version,
-                                               s->storageversion,
-                                               number(ctl, "s", (uint64_t)s->dbsize),
-                                               number(ctl, "s", (uint64_t)s->dbsizeinuse),
-                                               number(ctl, "d%", (uint64_t)unused),
-                                               number(ctl, "s", (uint64_t)s->dbsizequota),
-                                               yes_no(s->leader == id),
-                                               yes_no(s->islearner),
-                                               number(ctl, "d", s->raftterm),
-                                               number(ctl, "d", s->raftindex),
-                                               number(ctl, "d", s->raftappliedindex),
-                                               errors_text(ctl, s, ", "),
-                                               s->downgradeinfo == NULL ? "" : s->downgradeinfo->targetversion,
-                                               yes_no(s->downgradeinfo != NULL && s->downgradeinfo->enabled)};
+    const char *const cells[STATUS_COLUMNS] = {
+        a->endpoint,
+        number(ctl, "x", id),
+        s->version,
+        s->storageversion,
+        number(ctl, "s", (uint64_t)s->dbsize),
+        number(ctl, "s", (uint64_t)s->dbsizeinuse),
+        number(ctl, "d%", (uint64_t)unused),
+        number(ctl, "s", (uint64_t)s->dbsizequota),
+        yes_no(s->leader == id),
+        yes_no(s->islearner),
+        number(ctl, "d", s->raftterm),
+        number(ctl, "d", s->raftindex),
+        number(ctl, "d", s->raftappliedindex),
+        errors_text(ctl, s, ", "),
+        s->downgradeinfo == NULL ? "" : s->downgradeinfo->targetversion,
+        yes_no(s->downgradeinfo != NULL && s->downgradeinfo->enabled)};
     memcpy(row, cells, sizeof(cells));
 }
 
@@ -336,15 +349,19 @@ static void status_fields(struct ctl *ctl, const struct answer *a)
     fields_header(ctl, s->header);
     fields_text("Version", slice_str(s->version));
     fields_text("StorageVersion", slice_str(s->storageversion));
-    (void)printf("\"DBSize\" : %" PRId64 "\n\"DBSizeInUse\" : %" PRId64 "\n\"DBSizeQuota\" : %" PRId64 "\n", s->dbsize, s->dbsizeinuse,
-                 s->dbsizequota);
+    (void)printf("\"DBSize\" : %" PRId64 "\n\"DBSizeInUse\" : %" PRId64
+                 "\n\"DBSizeQuota\" : %" PRId64 "\n",
+                 s->dbsize, s->dbsizeinuse, s->dbsizequota);
     (void)printf("\"Leader\" : %" PRIu64 "\n\"IsLearner\" : %s\n", s->leader, yes_no(s->islearner));
-    (void)printf("\"RaftIndex\" : %" PRIu64 "\n\"RaftTerm\" : %" PRIu64 "\n\"RaftAppliedIndex\" : %" PRIu64 "\n", s->raftindex, s->raftterm,
-                 s->raftappliedindex);
+    (void)printf("\"RaftIndex\" : %" PRIu64 "\n\"RaftTerm\" : %" PRIu64
+                 "\n\"RaftAppliedIndex\" : %" PRIu64 "\n",
+                 s->raftindex, s->raftterm, s->raftappliedindex);
     (void)printf("\"Errors\" : [%s]\n", errors_text(ctl, s, " "));
     fields_text("Endpoint", slice_str(a->endpoint));
-    fields_text("DowngradeTargetVersion", slice_str(s->downgradeinfo == NULL ? "" : s->downgradeinfo->targetversion));
-    (void)printf("\"DowngradeEnabled\" : %s\n\n", yes_no(s->downgradeinfo != NULL && s->downgradeinfo->enabled));
+    fields_text("DowngradeTargetVersion",
+                slice_str(s->downgradeinfo == NULL ? "" : s->downgradeinfo->targetversion));
+    (void)printf("\"DowngradeEnabled\" : %s\n\n",
+                 yes_no(s->downgradeinfo != NULL && s->downgradeinfo->enabled));
 }
 
 static void hash_row(struct ctl *ctl, const struct answer *a, const char **row)
@@ -358,7 +375,8 @@ static void hash_fields(struct ctl *ctl, const struct answer *a)
 {
     fields_header(ctl, a->hash->header);
     fields_text("Endpoint", slice_str(a->endpoint));
-    (void)printf("\"Hash\" : %" PRIu32 "\n\"HashRevision\" : %" PRId64 "\n\n", a->hash->hash, a->hash->hash_revision);
+    (void)printf("\"Hash\" : %" PRIu32 "\n\"HashRevision\" : %" PRId64 "\n\n", a->hash->hash,
+                 a->hash->hash_revision);
 }
 
 struct layout {
@@ -397,12 +415,26 @@ static void print_answers(struct ctl *ctl, const struct answers *a, const struct
 
 int endpoint_status_run(struct ctl *ctl)
 {
-    static const char *const head[STATUS_COLUMNS] = {
-        "endpoint",  "ID",         "version",   "storage version", "db size",            "in use", "percentage not in use",    "quota",
-        "is leader", "is learner", "raft term", "raft index",      "raft applied index", "errors", "downgrade target version", "downgrade enabled"};
+    static const char *const head[STATUS_COLUMNS] = {"endpoint",
+                                                     "ID",
+                                                     "version",
+                                                     "storage version",
+                                                     "db size",
+                                                     "in use",
+                                                     "percentage not in use",
+                                                     "quota",
+                                                     "is leader",
+                                                     "is learner",
+                                                     "raft term",
+                                                     "raft index",
+                                                     "raft applied index",
+                                                     "errors",
+                                                     "downgrade target version",
+                                                     "downgrade enabled"};
     static const struct layout layout = {"Status", head, STATUS_COLUMNS, status_row, status_fields};
     Etcdserverpb__StatusRequest request = ETCDSERVERPB__STATUS_REQUEST__INIT;
-    struct answers a = ask_all(ctl, "/etcdserverpb.Maintenance/Status", &request.base, &etcdserverpb__status_response__descriptor, "status");
+    struct answers a = ask_all(ctl, "/etcdserverpb.Maintenance/Status", &request.base,
+                               &etcdserverpb__status_response__descriptor, "status");
     print_answers(ctl, &a, &layout);
     for (size_t i = 0; i < a.n; i++) {
         etcdserverpb__status_response__free_unpacked(a.list[i].status, NULL);
@@ -416,7 +448,8 @@ int endpoint_hashkv_run(struct ctl *ctl)
     static const struct layout layout = {"HashKV", head, HASH_COLUMNS, hash_row, hash_fields};
     Etcdserverpb__HashKVRequest request = ETCDSERVERPB__HASH_KVREQUEST__INIT;
     request.revision = flag_number(&ctl->flags, "rev");
-    struct answers a = ask_all(ctl, "/etcdserverpb.Maintenance/HashKV", &request.base, &etcdserverpb__hash_kvresponse__descriptor, "hash");
+    struct answers a = ask_all(ctl, "/etcdserverpb.Maintenance/HashKV", &request.base,
+                               &etcdserverpb__hash_kvresponse__descriptor, "hash");
     print_answers(ctl, &a, &layout);
     for (size_t i = 0; i < a.n; i++) {
         etcdserverpb__hash_kvresponse__free_unpacked(a.list[i].hash, NULL);

@@ -13,7 +13,8 @@ struct endpoint_list {
     size_t n;
 };
 
-/* The words of --endpoints, or with --cluster what the members say that they serve. After ctl_configure. */
+/* The words of --endpoints, or with --cluster what the members say that they serve. After
+ * ctl_configure. */
 struct endpoint_list endpoints_of(struct ctl *ctl);
 
 #endif

@@ -1,4 +1,5 @@
-/* environment.c - a variable that is set and a flag that is given contradict each other; unknown variables only deserve a warning. */
+/* environment.c - a variable that is set and a flag that is given contradict each other; unknown
+ * variables only deserve a warning. */
 #include "tools/pintlectl/environment.h"
 
 #include <ctype.h>
@@ -10,8 +11,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "tools/pintlectl/commands.h"
 #include "tools/cli/text.h"
+#include "tools/pintlectl/commands.h"
 
 #define PREFIX "ETCDCTL_"
 #define NAME_BYTES 64u
@@ -37,14 +38,17 @@ static void stamp(char out[STAMP_BYTES])
     (void)snprintf(out + n, STAMP_BYTES - n, ".%06uZ", (unsigned)(now % NS_PER_S / 1000));
 }
 
-static void log_variable(const char *level, const char *caller, const char *message, const char *variable)
+static void log_variable(const char *level, const char *caller, const char *message,
+                         const char *variable)
 {
     char when[STAMP_BYTES];
     stamp(when);
     struct bytes text = {0};
     text_json(&text, slice_str(variable));
-    (void)fprintf(stderr, "{\"level\":\"%s\",\"ts\":\"%s\",\"caller\":\"%s\",\"msg\":\"%s\",\"environment-variable\":%.*s}\n", level, when,
-                  caller, message, (int)text.len, (const char *)text.data);
+    (void)fprintf(stderr,
+                  "{\"level\":\"%s\",\"ts\":\"%s\",\"caller\":\"%s\",\"msg\":\"%s\",\"environment-"
+                  "variable\":%.*s}\n",
+                  level, when, caller, message, (int)text.len, (const char *)text.data);
     bytes_deinit(&text);
 }
 
@@ -53,7 +57,8 @@ static bool tolerated(const struct ctl *ctl, const char *variable)
 {
     bool watch = strcmp(ctl->command->path, "watch") == 0;
     return strcmp(variable, "ETCDCTL_API=3") == 0 ||
-           (watch && (strncmp(variable, "ETCDCTL_WATCH_KEY=", 18) == 0 || strncmp(variable, "ETCDCTL_WATCH_RANGE_END=", 24) == 0));
+           (watch && (strncmp(variable, "ETCDCTL_WATCH_KEY=", 18) == 0 ||
+                      strncmp(variable, "ETCDCTL_WATCH_RANGE_END=", 24) == 0));
 }
 
 /* The inherited flag that a "NAME=value" stands for. */
@@ -79,7 +84,8 @@ static void verify(const struct ctl *ctl, const char *variable)
         char name[NAME_BYTES];
         variable_name(ctl->flags.flags[i]->name, name);
         log_variable("fatal", "flags/flag.go:86",
-                     "conflicting environment variable is shadowed by corresponding command-line flag (either unset environment variable "
+                     "conflicting environment variable is shadowed by corresponding command-line "
+                     "flag (either unset environment variable "
                      "or disable flag))",
                      name);
         exit(EXIT_ERROR);

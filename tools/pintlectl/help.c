@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "tools/pintlectl/commands.h"
 #include "tools/cli/usage.h"
+#include "tools/pintlectl/commands.h"
 
 #define NAME_COLUMN 11
 #define CHILDREN_MAX 64u
@@ -61,7 +61,8 @@ static void list_flags(const struct command *c, FILE *out)
         own[n++] = f;
     }
     for (const struct command *p = commands; p->path != NULL; p++) {
-        for (const struct flag *f = p->flags; p->any_place && command_is_child(p, c) && f->name != NULL; f++) {
+        for (const struct flag *f = p->flags;
+             p->any_place && command_is_child(p, c) && f->name != NULL; f++) {
             inherited[n_inherited++] = f;
         }
     }
@@ -81,7 +82,8 @@ static void root_usage(const char *program, FILE *out)
         (void)fprintf(out, "\n%s\n", group_titles[g]);
         list_children(NULL, g, out);
     }
-    (void)fprintf(out, "\nUse \"%s [command] --help\" for more information about a command.\n", program);
+    (void)fprintf(out, "\nUse \"%s [command] --help\" for more information about a command.\n",
+                  program);
 }
 
 void help_usage(const char *program, const struct command *c, FILE *out)
@@ -93,8 +95,8 @@ void help_usage(const char *program, const struct command *c, FILE *out)
     (void)fputs("Usage:\n", out);
     if (c->run != NULL) {
         bool no_flags = strcmp(c->path, "completion") == 0;
-        (void)fprintf(out, "  %s%s%s%s%s%s\n", program, *program == '\0' ? "" : " ", c->path, *c->use == '\0' ? "" : " ", c->use,
-                      no_flags ? "" : " [flags]");
+        (void)fprintf(out, "  %s%s%s%s%s%s\n", program, *program == '\0' ? "" : " ", c->path,
+                      *c->use == '\0' ? "" : " ", c->use, no_flags ? "" : " [flags]");
     }
     if (has_children(c)) {
         (void)fprintf(out, "  %s %s [command]\n\nAvailable Commands:\n", program, c->path);
@@ -102,15 +104,22 @@ void help_usage(const char *program, const struct command *c, FILE *out)
     }
     list_flags(c, out);
     if (has_children(c)) {
-        (void)fprintf(out, "\nUse \"%s %s [command] --help\" for more information about a command.\n", program, c->path);
+        (void)fprintf(out,
+                      "\nUse \"%s %s [command] --help\" for more information about a command.\n",
+                      program, c->path);
     }
 }
 
 void help_page(const char *program, const struct command *c, FILE *out)
 {
-    (void)fprintf(out, "%s\n\n", c == NULL ? "Asks and changes etcd and pintle servers from the command line." : c->text);
+    (void)fprintf(out, "%s\n\n",
+                  c == NULL ? "Asks and changes etcd and pintle servers from the command line."
+                            : c->text);
     help_usage(program, c, out);
-    (void)fprintf(out, "Use \"%s options\" for a list of global command-line options (applies to all commands).\n", program);
+    (void)fprintf(
+        out,
+        "Use \"%s options\" for a list of global command-line options (applies to all commands).\n",
+        program);
 }
 
 int options_run(struct ctl *ctl)

@@ -37,14 +37,17 @@ static bool ask(struct keepalive *k, struct failure *f)
         k->asked = conn_send(k->stream, &r.base);
         return true;
     }
-    k->asked = conn_stream(k->conn, "/etcdserverpb.Lease/LeaseKeepAlive", &r.base, true, k->expires_at_ns, &k->stream, f);
+    k->asked = conn_stream(k->conn, "/etcdserverpb.Lease/LeaseKeepAlive", &r.base, true,
+                           k->expires_at_ns, &k->stream, f);
     k->generation = conn_generation(k->conn);
     return k->asked;
 }
 
-static enum keepalive_news take(struct keepalive *k, const struct bytes *message, Etcdserverpb__LeaseKeepAliveResponse **answer)
+static enum keepalive_news take(struct keepalive *k, const struct bytes *message,
+                                Etcdserverpb__LeaseKeepAliveResponse **answer)
 {
-    Etcdserverpb__LeaseKeepAliveResponse *r = etcdserverpb__lease_keep_alive_response__unpack(NULL, message->len, message->data);
+    Etcdserverpb__LeaseKeepAliveResponse *r =
+        etcdserverpb__lease_keep_alive_response__unpack(NULL, message->len, message->data);
     if (r == NULL || r->ttl <= 0) {
         if (r != NULL) {
             etcdserverpb__lease_keep_alive_response__free_unpacked(r, NULL);
@@ -63,19 +66,21 @@ static enum keepalive_news take(struct keepalive *k, const struct bytes *message
 static enum keepalive_news ended(struct keepalive *k, struct failure *f)
 {
     const struct client_status *status = client_stream_status(k->stream);
-    struct client_status lost = {.code = CLIENT_CODE_UNAVAILABLE, .local = true, .text = "connection lost"};
+    struct client_status lost = {
+        .code = CLIENT_CODE_UNAVAILABLE, .local = true, .text = "connection lost"};
     failure_from(f, status == NULL ? &lost : status);
     client_stream_close(&k->stream);
     k->asked = false;
     k->ask_at_ns = now_ns() + AGAIN_MS * NS_PER_MS;
-    if (conn_renew(k->conn, f, k->expires_at_ns) || f->code == CLIENT_CODE_UNAVAILABLE || failure_is(f, "etcdserver: no leader")) {
+    if (conn_renew(k->conn, f, k->expires_at_ns) || f->code == CLIENT_CODE_UNAVAILABLE ||
+        failure_is(f, "etcdserver: no leader")) {
         return KEEPALIVE_NONE;
     }
     return KEEPALIVE_FAILED;
 }
 
-enum keepalive_news keepalive_wait(struct keepalive *k, uint32_t timeout_ms, Etcdserverpb__LeaseKeepAliveResponse **answer,
-                                   struct failure *f)
+enum keepalive_news keepalive_wait(struct keepalive *k, uint32_t timeout_ms,
+                                   Etcdserverpb__LeaseKeepAliveResponse **answer, struct failure *f)
 {
     uint64_t now = now_ns();
     check_stream(k);
@@ -94,7 +99,9 @@ enum keepalive_news keepalive_wait(struct keepalive *k, uint32_t timeout_ms, Etc
     }
     struct bytes message = {0};
     enum err e = client_stream_recv(k->stream, wait, &message);
-    enum keepalive_news news = e == OK ? take(k, &message, answer) : e == ERR_DEADLINE ? KEEPALIVE_NONE : ended(k, f);
+    enum keepalive_news news = e == OK             ? take(k, &message, answer)
+                               : e == ERR_DEADLINE ? KEEPALIVE_NONE
+                                                   : ended(k, f);
     bytes_deinit(&message);
     return news;
 }

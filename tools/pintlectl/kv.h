@@ -1,6 +1,7 @@
 /* kv.h - the requests of get, put and del.
  *
- * What        From flags and words to a message; the same for the commands and for the operations of txn.
+ * What        From flags and words to a message; the same for the commands and for the operations
+ *             of txn.
  * Callers     kv.c, txn.c.
  * Thread      one.
  * Invariants  What a request points at lies in the arena of its flags, or in the words.

@@ -2,16 +2,19 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "tools/cli/text.h"
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/keepalive.h"
 #include "tools/pintlectl/print.h"
-#include "tools/cli/text.h"
 
-const struct flag lease_timetolive_flags[] = {{"keys", 0, FLAG_BOOL, NULL, "show the keys that have this lease"}, {0}};
-const struct flag lease_keepalive_flags[] = {{"once", 0, FLAG_BOOL, NULL, "renew once and end"}, {0}};
+const struct flag lease_timetolive_flags[] = {
+    {"keys", 0, FLAG_BOOL, NULL, "show the keys that have this lease"}, {0}};
+const struct flag lease_keepalive_flags[] = {{"once", 0, FLAG_BOOL, NULL, "renew once and end"},
+                                             {0}};
 
 /* Formats that have one shape for all leases' answers. true: printed. */
-static bool print_lease(const struct ctl *ctl, const Etcdserverpb__ResponseHeader *h, const struct bytes *members)
+static bool print_lease(const struct ctl *ctl, const Etcdserverpb__ResponseHeader *h,
+                        const struct bytes *members)
 {
     struct bytes json = {0};
     switch (ctl->format) {
@@ -53,8 +56,8 @@ int lease_grant_run(struct ctl *ctl)
     ctl_connect(ctl);
     struct failure f;
     Etcdserverpb__LeaseGrantResponse *r = NULL;
-    if (!conn_call(ctl->conn, "/etcdserverpb.Lease/LeaseGrant", &request.base, true, &etcdserverpb__lease_grant_response__descriptor,
-                   ctl_deadline(ctl), &r, &f)) {
+    if (!conn_call(ctl->conn, "/etcdserverpb.Lease/LeaseGrant", &request.base, true,
+                   &etcdserverpb__lease_grant_response__descriptor, ctl_deadline(ctl), &r, &f)) {
         char text[FAILURE_TEXT_MAX];
         failure_text(&f, text);
         ctl_fail(EXIT_ERROR, "failed to grant lease (%s)", text);
@@ -85,8 +88,8 @@ int lease_revoke_run(struct ctl *ctl)
     ctl_connect(ctl);
     struct failure f;
     Etcdserverpb__LeaseRevokeResponse *r = NULL;
-    if (!conn_call(ctl->conn, "/etcdserverpb.Lease/LeaseRevoke", &request.base, true, &etcdserverpb__lease_revoke_response__descriptor,
-                   ctl_deadline(ctl), &r, &f)) {
+    if (!conn_call(ctl->conn, "/etcdserverpb.Lease/LeaseRevoke", &request.base, true,
+                   &etcdserverpb__lease_revoke_response__descriptor, ctl_deadline(ctl), &r, &f)) {
         char text[FAILURE_TEXT_MAX];
         failure_text(&f, text);
         ctl_fail(EXIT_ERROR, "failed to revoke lease (%s)", text);
@@ -109,7 +112,8 @@ static void simple_timetolive(const Etcdserverpb__LeaseTimeToLiveResponse *r, bo
         (void)printf("lease %016" PRIx64 " already expired\n", r->id);
         return;
     }
-    (void)printf("lease %016" PRIx64 " granted with TTL(%" PRId64 "s), remaining(%" PRId64 "s)", r->id, r->grantedttl, r->ttl);
+    (void)printf("lease %016" PRIx64 " granted with TTL(%" PRId64 "s), remaining(%" PRId64 "s)",
+                 r->id, r->grantedttl, r->ttl);
     if (keys) {
         (void)fputs(", attached keys([", stdout);
         for (size_t i = 0; i < r->n_keys; i++) {
@@ -123,7 +127,9 @@ static void simple_timetolive(const Etcdserverpb__LeaseTimeToLiveResponse *r, bo
 
 static void timetolive_members(const Etcdserverpb__LeaseTimeToLiveResponse *r, struct bytes *out)
 {
-    bytes_printf(out, "\"id\":%" PRId64 ",\"ttl\":%" PRId64 ",\"granted-ttl\":%" PRId64 ",\"keys\":", r->id, r->ttl, r->grantedttl);
+    bytes_printf(
+        out, "\"id\":%" PRId64 ",\"ttl\":%" PRId64 ",\"granted-ttl\":%" PRId64 ",\"keys\":", r->id,
+        r->ttl, r->grantedttl);
     for (size_t i = 0; i < r->n_keys; i++) {
         bytes_add_str(out, i == 0 ? "[\"" : ",\"");
         text_base64(out, slice_of_binary(r->keys[i]));
@@ -141,14 +147,16 @@ int lease_timetolive_run(struct ctl *ctl)
     request.keys = flag_yes(&ctl->flags, "keys");
     ctl_connect(ctl);
     request.id = ctl_lease_id(ctl->args[0]);
-    Etcdserverpb__LeaseTimeToLiveResponse *r = ctl_call(ctl, "/etcdserverpb.Lease/LeaseTimeToLive", &request.base, true,
-                                                        &etcdserverpb__lease_time_to_live_response__descriptor, 0, EXIT_BAD_CONNECTION);
+    Etcdserverpb__LeaseTimeToLiveResponse *r =
+        ctl_call(ctl, "/etcdserverpb.Lease/LeaseTimeToLive", &request.base, true,
+                 &etcdserverpb__lease_time_to_live_response__descriptor, 0, EXIT_BAD_CONNECTION);
     struct bytes members = {0};
     timetolive_members(r, &members);
     if (!print_lease(ctl, r->header, &members)) {
         if (ctl->format == FORMAT_FIELDS) {
             fields_lease(ctl, "ID", r->id);
-            (void)printf("\"TTL\" : %" PRId64 "\n\"GrantedTTL\" : %" PRId64 "\n", r->ttl, r->grantedttl);
+            (void)printf("\"TTL\" : %" PRId64 "\n\"GrantedTTL\" : %" PRId64 "\n", r->ttl,
+                         r->grantedttl);
             for (size_t i = 0; i < r->n_keys; i++) {
                 fields_text("Key", slice_of_binary(r->keys[i]));
             }
@@ -167,8 +175,9 @@ int lease_list_run(struct ctl *ctl)
 {
     Etcdserverpb__LeaseLeasesRequest request = ETCDSERVERPB__LEASE_LEASES_REQUEST__INIT;
     ctl_connect(ctl);
-    Etcdserverpb__LeaseLeasesResponse *r = ctl_call(ctl, "/etcdserverpb.Lease/LeaseLeases", &request.base, true,
-                                                    &etcdserverpb__lease_leases_response__descriptor, 0, EXIT_BAD_CONNECTION);
+    Etcdserverpb__LeaseLeasesResponse *r =
+        ctl_call(ctl, "/etcdserverpb.Lease/LeaseLeases", &request.base, true,
+                 &etcdserverpb__lease_leases_response__descriptor, 0, EXIT_BAD_CONNECTION);
     struct bytes members = {0};
     bytes_add_str(&members, "\"leases\":[");
     for (size_t i = 0; i < r->n_leases; i++) {

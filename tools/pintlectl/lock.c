@@ -7,9 +7,11 @@
 #include "tools/pintlectl/print.h"
 #include "tools/pintlectl/session.h"
 
-const struct flag lock_flags[] = {{"ttl", 0, FLAG_INT, "10", "seconds that the lock outlives its holder"}, {0}};
+const struct flag lock_flags[] = {
+    {"ttl", 0, FLAG_INT, "10", "seconds that the lock outlives its holder"}, {0}};
 
-/* Wait for the program to end; the lease is renewed meanwhile. Signals are the program's own matter. */
+/* Wait for the program to end; the lease is renewed meanwhile. Signals are the program's own
+ * matter. */
 static int wait_child(struct session *s, struct bytes *why)
 {
     for (;;) {
@@ -34,7 +36,8 @@ static int run_locked(struct ctl *ctl, struct session *s, const struct session_p
     bytes_printf(&revision, "ETCD_LOCK_REV=%" PRId64, p->header_revision);
     bytes_add(&revision, "", 1);
     const char *const variables[] = {(const char *)key.data, (const char *)revision.data};
-    bool started = child_start(ctl->args + 1, ctl->n_args - 1, variables, ARRAY_LEN(variables), false, &s->child, &why);
+    bool started = child_start(ctl->args + 1, ctl->n_args - 1, variables, ARRAY_LEN(variables),
+                               false, &s->child, &why);
     int code = started ? wait_child(s, &why) : EXIT_ERROR;
     session_delete(s, p->key);
     if (code != 0) {
@@ -70,7 +73,8 @@ static int hold(struct ctl *ctl, struct session *s, const struct session_place *
 int lock_run(struct ctl *ctl)
 {
     if (ctl->n_args == 0) {
-        ctl_fail(EXIT_BAD_ARGS, "lock takes a lock name argument and an optional command to execute");
+        ctl_fail(EXIT_BAD_ARGS,
+                 "lock takes a lock name argument and an optional command to execute");
     }
     ctl_connect(ctl);
     struct session s;

@@ -1,6 +1,7 @@
 /* main.c - find the command, read its flags, run it.
  *
- * The command is found as cobra finds it: flags that need a value take the next word with them, and a beginning of a name will do when
+ * The command is found as cobra finds it: flags that need a value take the next word with them, and
+ * a beginning of a name will do when
  * only one name begins so.
  */
 #include <stdio.h>
@@ -8,8 +9,8 @@
 #include <string.h>
 #include <strings.h>
 
-#include "tools/pintlectl/commands.h"
 #include "tools/cli/text.h"
+#include "tools/pintlectl/commands.h"
 
 #define ARENA_FIRST (64u * 1024u)
 #define ARENA_MAX (1024u * 1024u * 1024u)
@@ -20,7 +21,8 @@ static bool takes_next(const struct flag_set *known, const char *w)
 {
     size_t i = 0;
     if (strncmp(w, "--", 2) == 0) {
-        return strchr(w, '=') == NULL && !(flags_find(known, w + 2, &i) && known->flags[i]->kind == FLAG_BOOL) &&
+        return strchr(w, '=') == NULL &&
+               !(flags_find(known, w + 2, &i) && known->flags[i]->kind == FLAG_BOOL) &&
                strcmp(w, "--help") != 0;
     }
     return w[0] == '-' && w[1] != '\0' && w[2] == '\0' && w[1] != 'h';
@@ -68,7 +70,8 @@ static int unknown_command(const char *program, const char *word)
     (void)fprintf(stderr, "Error: unknown command \"%s\" for \"%s\"\n", word, program);
     bool any = false;
     for (const struct command *c = commands; c->path != NULL; c++) {
-        bool near = text_distance(word, c->path) <= SUGGEST_DISTANCE || strncasecmp(c->path, word, strlen(word)) == 0;
+        bool near = text_distance(word, c->path) <= SUGGEST_DISTANCE ||
+                    strncasecmp(c->path, word, strlen(word)) == 0;
         if (command_is_child(NULL, c) && near) {
             (void)fprintf(stderr, "%s\t%s\n", any ? "" : "\nDid you mean this?\n", c->path);
             any = true;

@@ -4,20 +4,22 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "tools/cli/text.h"
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/endpoints.h"
 #include "tools/pintlectl/print.h"
-#include "tools/cli/text.h"
 
 #define DURATION_BYTES 40u
 
-const struct flag defrag_flags[] = {{"cluster", 0, FLAG_BOOL, NULL, "all members of the cluster"}, {0}};
+const struct flag defrag_flags[] = {{"cluster", 0, FLAG_BOOL, NULL, "all members of the cluster"},
+                                    {0}};
 
 /* ---- alarm ---- */
 
 static const char *alarm_name(Etcdserverpb__AlarmType t)
 {
-    const ProtobufCEnumValue *v = protobuf_c_enum_descriptor_get_value(&etcdserverpb__alarm_type__descriptor, (int)t);
+    const ProtobufCEnumValue *v =
+        protobuf_c_enum_descriptor_get_value(&etcdserverpb__alarm_type__descriptor, (int)t);
     return v == NULL ? "UNKNOWN" : v->name;
 }
 
@@ -40,8 +42,10 @@ static void print_alarms(const struct ctl *ctl, const Etcdserverpb__AlarmRespons
     }
 }
 
-static Etcdserverpb__AlarmResponse *call_alarm(struct ctl *ctl, Etcdserverpb__AlarmRequest__AlarmAction action,
-                                               const Etcdserverpb__AlarmMember *m, deadline_ns deadline)
+static Etcdserverpb__AlarmResponse *call_alarm(struct ctl *ctl,
+                                               Etcdserverpb__AlarmRequest__AlarmAction action,
+                                               const Etcdserverpb__AlarmMember *m,
+                                               deadline_ns deadline)
 {
     Etcdserverpb__AlarmRequest request = ETCDSERVERPB__ALARM_REQUEST__INIT;
     request.action = action;
@@ -49,8 +53,8 @@ static Etcdserverpb__AlarmResponse *call_alarm(struct ctl *ctl, Etcdserverpb__Al
         request.memberid = m->memberid;
         request.alarm = m->alarm;
     }
-    return ctl_call(ctl, "/etcdserverpb.Maintenance/Alarm", &request.base, m == NULL, &etcdserverpb__alarm_response__descriptor, deadline,
-                    EXIT_ERROR);
+    return ctl_call(ctl, "/etcdserverpb.Maintenance/Alarm", &request.base, m == NULL,
+                    &etcdserverpb__alarm_response__descriptor, deadline, EXIT_ERROR);
 }
 
 static Etcdserverpb__AlarmResponse *connect_and_list(struct ctl *ctl, deadline_ns *deadline)
@@ -80,7 +84,8 @@ int alarm_disarm_run(struct ctl *ctl)
     Etcdserverpb__AlarmResponse all = ETCDSERVERPB__ALARM_RESPONSE__INIT;
     all.alarms = cli_alloc(ctl->arena, (list->n_alarms + 1) * sizeof(*all.alarms));
     for (size_t i = 0; i < list->n_alarms; i++) {
-        Etcdserverpb__AlarmResponse *r = call_alarm(ctl, ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__DEACTIVATE, list->alarms[i], deadline);
+        Etcdserverpb__AlarmResponse *r = call_alarm(
+            ctl, ETCDSERVERPB__ALARM_REQUEST__ALARM_ACTION__DEACTIVATE, list->alarms[i], deadline);
         if (r->n_alarms > 0) {
             all.alarms[all.n_alarms++] = list->alarms[i];
         }
@@ -106,8 +111,9 @@ int defrag_run(struct ctl *ctl)
         Etcdserverpb__DefragmentResponse *r = NULL;
         char took[DURATION_BYTES];
         uint64_t start = now_ns();
-        bool done = conn_call(c, "/etcdserverpb.Maintenance/Defragment", &request.base, false,
-                              &etcdserverpb__defragment_response__descriptor, ctl_deadline(ctl), &r, &f);
+        bool done =
+            conn_call(c, "/etcdserverpb.Maintenance/Defragment", &request.base, false,
+                      &etcdserverpb__defragment_response__descriptor, ctl_deadline(ctl), &r, &f);
         go_duration_format((int64_t)(now_ns() - start), took, sizeof(took));
         if (done) {
             (void)printf("Finished defragmenting etcd member[%s]. took %s\n", e.texts[i], took);
@@ -116,7 +122,8 @@ int defrag_run(struct ctl *ctl)
         } else {
             char text[FAILURE_TEXT_MAX];
             failure_text(&f, text);
-            (void)fprintf(stderr, "Failed to defragment etcd member[%s]. took %s. (%s)\n", e.texts[i], took, text);
+            (void)fprintf(stderr, "Failed to defragment etcd member[%s]. took %s. (%s)\n",
+                          e.texts[i], took, text);
             failed = true;
         }
         conn_close(&c);
@@ -135,8 +142,8 @@ static struct conn *find_leader(struct ctl *ctl, deadline_ns deadline, uint64_t 
         struct conn_options o = ctl_options_for(ctl, &ctl->options.endpoints[i]);
         struct conn *c = ctl_open(&o);
         Etcdserverpb__StatusResponse *r = NULL;
-        if (!conn_call(c, "/etcdserverpb.Maintenance/Status", &request.base, true, &etcdserverpb__status_response__descriptor, deadline, &r,
-                       &f)) {
+        if (!conn_call(c, "/etcdserverpb.Maintenance/Status", &request.base, true,
+                       &etcdserverpb__status_response__descriptor, deadline, &r, &f)) {
             ctl_fail_with(EXIT_ERROR, &f);
         }
         bool found = r->header != NULL && r->header->member_id == r->leader;
@@ -170,15 +177,18 @@ int move_leader_run(struct ctl *ctl)
         for (size_t i = 0; i < ctl->options.n_endpoints; i++) {
             bytes_printf(&all, "%s%s", i == 0 ? "" : " ", ctl->options.endpoints[i]);
         }
-        ctl_fail(EXIT_BAD_ARGS, "no leader endpoint given at [%.*s]", (int)all.len, (const char *)all.data);
+        ctl_fail(EXIT_BAD_ARGS, "no leader endpoint given at [%.*s]", (int)all.len,
+                 (const char *)all.data);
     }
-    Etcdserverpb__MoveLeaderResponse *r = ctl_call(ctl, "/etcdserverpb.Maintenance/MoveLeader", &request.base, false,
-                                                   &etcdserverpb__move_leader_response__descriptor, deadline, EXIT_ERROR);
+    Etcdserverpb__MoveLeaderResponse *r =
+        ctl_call(ctl, "/etcdserverpb.Maintenance/MoveLeader", &request.base, false,
+                 &etcdserverpb__move_leader_response__descriptor, deadline, EXIT_ERROR);
     if (ctl->format == FORMAT_FIELDS) {
         print_unsupported(FORMAT_FIELDS);
     }
     if (!print_message(ctl, &r->base)) {
-        (void)printf("Leadership transferred from %" PRIx64 " to %" PRIx64 "\n", leader, request.targetid);
+        (void)printf("Leadership transferred from %" PRIx64 " to %" PRIx64 "\n", leader,
+                     request.targetid);
     }
     etcdserverpb__move_leader_response__free_unpacked(r, NULL);
     return 0;
@@ -186,14 +196,16 @@ int move_leader_run(struct ctl *ctl)
 
 /* ---- downgrade ---- */
 
-static int downgrade(struct ctl *ctl, Etcdserverpb__DowngradeRequest__DowngradeAction action, const char *version, const char *name)
+static int downgrade(struct ctl *ctl, Etcdserverpb__DowngradeRequest__DowngradeAction action,
+                     const char *version, const char *name)
 {
     Etcdserverpb__DowngradeRequest request = ETCDSERVERPB__DOWNGRADE_REQUEST__INIT;
     request.action = action;
     request.version = text_field(version);
     ctl_connect(ctl);
-    Etcdserverpb__DowngradeResponse *r = ctl_call(ctl, "/etcdserverpb.Maintenance/Downgrade", &request.base, false,
-                                                  &etcdserverpb__downgrade_response__descriptor, ctl_deadline(ctl), EXIT_ERROR);
+    Etcdserverpb__DowngradeResponse *r =
+        ctl_call(ctl, "/etcdserverpb.Maintenance/Downgrade", &request.base, false,
+                 &etcdserverpb__downgrade_response__descriptor, ctl_deadline(ctl), EXIT_ERROR);
     if (ctl->format == FORMAT_FIELDS) {
         print_unsupported(FORMAT_FIELDS);
     }
@@ -220,12 +232,14 @@ static const char *target_version(const struct ctl *ctl)
 
 int downgrade_validate_run(struct ctl *ctl)
 {
-    return downgrade(ctl, ETCDSERVERPB__DOWNGRADE_REQUEST__DOWNGRADE_ACTION__VALIDATE, target_version(ctl), "validate");
+    return downgrade(ctl, ETCDSERVERPB__DOWNGRADE_REQUEST__DOWNGRADE_ACTION__VALIDATE,
+                     target_version(ctl), "validate");
 }
 
 int downgrade_enable_run(struct ctl *ctl)
 {
-    return downgrade(ctl, ETCDSERVERPB__DOWNGRADE_REQUEST__DOWNGRADE_ACTION__ENABLE, target_version(ctl), "enable");
+    return downgrade(ctl, ETCDSERVERPB__DOWNGRADE_REQUEST__DOWNGRADE_ACTION__ENABLE,
+                     target_version(ctl), "enable");
 }
 
 int downgrade_cancel_run(struct ctl *ctl)

@@ -1,6 +1,7 @@
 /* make_mirror.c - copy what is there, then follow what changes.
  *
- * The copy is read at one revision, page by page; the watch begins right behind it. Changes of one revision are applied in one
+ * The copy is read at one revision, page by page; the watch begins right behind it. Changes of one
+ * revision are applied in one
  * transaction, unless they are too many for it.
  */
 #include <inttypes.h>
@@ -17,18 +18,20 @@
 #define AGAIN_MS 100u
 #define OPS_MAX 65536u /* of one transaction, whatever --max-txn-ops says */
 
-const struct flag make_mirror_flags[] = {{"dest-cacert", 0, FLAG_STRING, NULL, "as --cacert, for the destination"},
-                                         {"dest-cert", 0, FLAG_STRING, NULL, "as --cert, for the destination"},
-                                         {"dest-insecure-transport", 0, FLAG_BOOL, "true", "as --insecure-transport, for the destination"},
-                                         {"dest-key", 0, FLAG_STRING, NULL, "as --key, for the destination"},
-                                         {"dest-password", 0, FLAG_STRING, NULL, "as --password, for the destination"},
-                                         {"dest-prefix", 0, FLAG_STRING, NULL, "what takes the place of the prefix in the destination"},
-                                         {"dest-user", 0, FLAG_STRING, NULL, "as --user, for the destination"},
-                                         {"max-txn-ops", 0, FLAG_UINT, "128", "most changes in one transaction"},
-                                         {"no-dest-prefix", 0, FLAG_BOOL, NULL, "leave the prefix away in the destination"},
-                                         {"prefix", 0, FLAG_STRING, NULL, "what the keys to copy begin with"},
-                                         {"rev", 0, FLAG_INT64, NULL, "follow from this revision on, without copying first"},
-                                         {0}};
+const struct flag make_mirror_flags[] = {
+    {"dest-cacert", 0, FLAG_STRING, NULL, "as --cacert, for the destination"},
+    {"dest-cert", 0, FLAG_STRING, NULL, "as --cert, for the destination"},
+    {"dest-insecure-transport", 0, FLAG_BOOL, "true",
+     "as --insecure-transport, for the destination"},
+    {"dest-key", 0, FLAG_STRING, NULL, "as --key, for the destination"},
+    {"dest-password", 0, FLAG_STRING, NULL, "as --password, for the destination"},
+    {"dest-prefix", 0, FLAG_STRING, NULL, "what takes the place of the prefix in the destination"},
+    {"dest-user", 0, FLAG_STRING, NULL, "as --user, for the destination"},
+    {"max-txn-ops", 0, FLAG_UINT, "128", "most changes in one transaction"},
+    {"no-dest-prefix", 0, FLAG_BOOL, NULL, "leave the prefix away in the destination"},
+    {"prefix", 0, FLAG_STRING, NULL, "what the keys to copy begin with"},
+    {"rev", 0, FLAG_INT64, NULL, "follow from this revision on, without copying first"},
+    {0}};
 
 struct mirror {
     struct ctl *ctl; /* its connection is the source */
@@ -55,7 +58,8 @@ static struct conn *open_destination(struct ctl *ctl)
     o.client.tls.cert_file = text_or_null(ctl, "dest-cert");
     o.client.tls.key_file = text_or_null(ctl, "dest-key");
     ctl_check_tls(ctl, &o.client, flag_yes(&ctl->flags, "dest-insecure-transport"));
-    ctl_split_user(ctl, flag_text(&ctl->flags, "dest-user"), flag_text(&ctl->flags, "dest-password"), "Destination Password: ", &o);
+    ctl_split_user(ctl, flag_text(&ctl->flags, "dest-user"),
+                   flag_text(&ctl->flags, "dest-password"), "Destination Password: ", &o);
     return ctl_open(&o);
 }
 
@@ -90,7 +94,8 @@ static void copy_one(struct mirror *m, const Mvccpb__KeyValue *kv)
     Etcdserverpb__PutResponse *r = NULL;
     request.key = renamed(m, kv->key);
     request.value = kv->value;
-    if (!conn_call(m->to, "/etcdserverpb.KV/Put", &request.base, false, &etcdserverpb__put_response__descriptor, 0, &r, &f)) {
+    if (!conn_call(m->to, "/etcdserverpb.KV/Put", &request.base, false,
+                   &etcdserverpb__put_response__descriptor, 0, &r, &f)) {
         failed(&f);
     }
     free(request.key.data);
@@ -108,7 +113,8 @@ static void copy_all(struct mirror *m)
     request.limit = PAGE_KEYS;
     for (bool more = true; more;) {
         Etcdserverpb__RangeResponse *r =
-            ctl_call(m->ctl, "/etcdserverpb.KV/Range", &request.base, true, &etcdserverpb__range_response__descriptor, 0, EXIT_ERROR);
+            ctl_call(m->ctl, "/etcdserverpb.KV/Range", &request.base, true,
+                     &etcdserverpb__range_response__descriptor, 0, EXIT_ERROR);
         if (request.revision == 0) {
             request.revision = r->header == NULL ? 0 : r->header->revision;
         }
@@ -158,7 +164,8 @@ static void apply(struct mirror *m, Mvccpb__Event *const *events, size_t n)
     Etcdserverpb__TxnResponse *r = NULL;
     request.n_success = n;
     request.success = list;
-    if (!conn_call(m->to, "/etcdserverpb.KV/Txn", &request.base, false, &etcdserverpb__txn_response__descriptor, 0, &r, &f)) {
+    if (!conn_call(m->to, "/etcdserverpb.KV/Txn", &request.base, false,
+                   &etcdserverpb__txn_response__descriptor, 0, &r, &f)) {
         failed(&f);
     }
     etcdserverpb__txn_response__free_unpacked(r, NULL);
@@ -178,7 +185,8 @@ static void apply_all(struct mirror *m, const Etcdserverpb__WatchResponse *r)
     for (size_t i = 0; i < r->n_events;) {
         size_t n = 0;
         int64_t revision = r->events[i]->kv == NULL ? 0 : r->events[i]->kv->mod_revision;
-        while (i + n < r->n_events && n < m->ops_max && r->events[i + n]->kv != NULL && r->events[i + n]->kv->mod_revision == revision &&
+        while (i + n < r->n_events && n < m->ops_max && r->events[i + n]->kv != NULL &&
+               r->events[i + n]->kv->mod_revision == revision &&
                r->events[i + n]->kv->key.len >= m->prefix.len) {
             n++;
         }
@@ -193,7 +201,8 @@ static void apply_all(struct mirror *m, const Etcdserverpb__WatchResponse *r)
 
 static void take(struct mirror *m, const struct bytes *message)
 {
-    Etcdserverpb__WatchResponse *r = etcdserverpb__watch_response__unpack(NULL, message->len, message->data);
+    Etcdserverpb__WatchResponse *r =
+        etcdserverpb__watch_response__unpack(NULL, message->len, message->data);
     if (r == NULL) {
         ctl_fail(EXIT_ERROR, "malformed event");
     }
@@ -254,7 +263,9 @@ int make_mirror_run(struct ctl *ctl)
     const char *to_prefix = flag_text(&ctl->flags, "dest-prefix");
     bool none = flag_yes(&ctl->flags, "no-dest-prefix");
     if (none && *to_prefix != '\0') {
-        ctl_fail(EXIT_BAD_ARGS, "`--dest-prefix` and `--no-dest-prefix` cannot be set at the same time, choose one");
+        ctl_fail(
+            EXIT_BAD_ARGS,
+            "`--dest-prefix` and `--no-dest-prefix` cannot be set at the same time, choose one");
     }
     m.to_prefix = none ? slice_str("") : *to_prefix != '\0' ? slice_str(to_prefix) : m.prefix;
     m.range = ctl_prefix_range(ctl->arena, m.prefix);

@@ -4,17 +4,22 @@
 #include <string.h>
 #include <strings.h>
 
+#include "tools/cli/text.h"
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/print.h"
-#include "tools/cli/text.h"
 
 #define MEMBER_COLUMNS 6u
 
-const struct flag member_add_flags[] = {{"learner", 0, FLAG_BOOL, NULL, "the new member shall not vote yet"},
-                                        {"peer-urls", 0, FLAG_STRING, NULL, "URLs of the new member for its peers, separated by commas"},
-                                        {0}};
-const struct flag member_update_flags[] = {{"peer-urls", 0, FLAG_STRING, NULL, "URLs of the member for its peers, separated by commas"}, {0}};
-const struct flag member_list_flags[] = {{"consistency", 0, FLAG_STRING, "l", "linearizable (l) or serializable (s)"}, {0}};
+const struct flag member_add_flags[] = {
+    {"learner", 0, FLAG_BOOL, NULL, "the new member shall not vote yet"},
+    {"peer-urls", 0, FLAG_STRING, NULL,
+     "URLs of the new member for its peers, separated by commas"},
+    {0}};
+const struct flag member_update_flags[] = {
+    {"peer-urls", 0, FLAG_STRING, NULL, "URLs of the member for its peers, separated by commas"},
+    {0}};
+const struct flag member_list_flags[] = {
+    {"consistency", 0, FLAG_STRING, "l", "linearizable (l) or serializable (s)"}, {0}};
 
 /* JSON of members has a shape of its own with --hex; fields knows only lists. true: printed. */
 static bool print_members(const struct ctl *ctl, const ProtobufCMessage *m)
@@ -90,13 +95,15 @@ static void quoted_line(const char *name, struct slice value)
 }
 
 /* The environment that the new member is started with. */
-static void print_environment(const Etcdserverpb__MemberAddResponse *r, const char *name, const char *urls)
+static void print_environment(const Etcdserverpb__MemberAddResponse *r, const char *name,
+                              const char *urls)
 {
     struct bytes cluster = {0};
     for (size_t i = 0; i < r->n_members; i++) {
         const Etcdserverpb__Member *m = r->members[i];
         for (size_t k = 0; k < m->n_peerurls; k++) {
-            bytes_printf(&cluster, "%s%s=%s", cluster.len == 0 ? "" : ",", m->id == r->member->id ? name : m->name, m->peerurls[k]);
+            bytes_printf(&cluster, "%s%s=%s", cluster.len == 0 ? "" : ",",
+                         m->id == r->member->id ? name : m->name, m->peerurls[k]);
         }
     }
     (void)puts("");
@@ -121,11 +128,12 @@ int member_add_run(struct ctl *ctl)
     request.islearner = flag_yes(&ctl->flags, "learner");
     ctl_connect(ctl);
     check_urls(request.peerurls, request.n_peerurls);
-    Etcdserverpb__MemberAddResponse *r = ctl_call(ctl, "/etcdserverpb.Cluster/MemberAdd", &request.base, false,
-                                                  &etcdserverpb__member_add_response__descriptor, ctl_deadline(ctl), EXIT_ERROR);
+    Etcdserverpb__MemberAddResponse *r =
+        ctl_call(ctl, "/etcdserverpb.Cluster/MemberAdd", &request.base, false,
+                 &etcdserverpb__member_add_response__descriptor, ctl_deadline(ctl), EXIT_ERROR);
     if (!print_members(ctl, &r->base) && r->member != NULL && r->header != NULL) {
-        (void)printf("Member %16" PRIx64 " added%sto cluster %16" PRIx64 "\n", r->member->id, r->member->islearner ? " as learner " : " ",
-                     r->header->cluster_id);
+        (void)printf("Member %16" PRIx64 " added%sto cluster %16" PRIx64 "\n", r->member->id,
+                     r->member->islearner ? " as learner " : " ", r->header->cluster_id);
         print_environment(r, ctl->args[0], urls);
     }
     etcdserverpb__member_add_response__free_unpacked(r, NULL);
@@ -140,10 +148,12 @@ static uint64_t member_id(const struct ctl *ctl)
     return ctl_member_id(ctl->args[0]);
 }
 
-static void print_done(const struct ctl *ctl, const ProtobufCMessage *m, uint64_t id, const char *what, const Etcdserverpb__ResponseHeader *h)
+static void print_done(const struct ctl *ctl, const ProtobufCMessage *m, uint64_t id,
+                       const char *what, const Etcdserverpb__ResponseHeader *h)
 {
     if (!print_members(ctl, m)) {
-        (void)printf("Member %16" PRIx64 " %s cluster %16" PRIx64 "\n", id, what, h == NULL ? 0 : h->cluster_id);
+        (void)printf("Member %16" PRIx64 " %s cluster %16" PRIx64 "\n", id, what,
+                     h == NULL ? 0 : h->cluster_id);
     }
 }
 
@@ -152,8 +162,9 @@ int member_remove_run(struct ctl *ctl)
     Etcdserverpb__MemberRemoveRequest request = ETCDSERVERPB__MEMBER_REMOVE_REQUEST__INIT;
     request.id = member_id(ctl);
     ctl_connect(ctl);
-    Etcdserverpb__MemberRemoveResponse *r = ctl_call(ctl, "/etcdserverpb.Cluster/MemberRemove", &request.base, false,
-                                                     &etcdserverpb__member_remove_response__descriptor, ctl_deadline(ctl), EXIT_ERROR);
+    Etcdserverpb__MemberRemoveResponse *r =
+        ctl_call(ctl, "/etcdserverpb.Cluster/MemberRemove", &request.base, false,
+                 &etcdserverpb__member_remove_response__descriptor, ctl_deadline(ctl), EXIT_ERROR);
     print_done(ctl, &r->base, request.id, "removed from", r->header);
     etcdserverpb__member_remove_response__free_unpacked(r, NULL);
     return 0;
@@ -166,8 +177,9 @@ int member_update_run(struct ctl *ctl)
     request.peerurls = split_urls(ctl, peer_urls(ctl), &request.n_peerurls);
     ctl_connect(ctl);
     check_urls(request.peerurls, request.n_peerurls);
-    Etcdserverpb__MemberUpdateResponse *r = ctl_call(ctl, "/etcdserverpb.Cluster/MemberUpdate", &request.base, false,
-                                                     &etcdserverpb__member_update_response__descriptor, ctl_deadline(ctl), EXIT_ERROR);
+    Etcdserverpb__MemberUpdateResponse *r =
+        ctl_call(ctl, "/etcdserverpb.Cluster/MemberUpdate", &request.base, false,
+                 &etcdserverpb__member_update_response__descriptor, ctl_deadline(ctl), EXIT_ERROR);
     print_done(ctl, &r->base, request.id, "updated in", r->header);
     etcdserverpb__member_update_response__free_unpacked(r, NULL);
     return 0;
@@ -178,8 +190,9 @@ int member_promote_run(struct ctl *ctl)
     Etcdserverpb__MemberPromoteRequest request = ETCDSERVERPB__MEMBER_PROMOTE_REQUEST__INIT;
     request.id = member_id(ctl);
     ctl_connect(ctl);
-    Etcdserverpb__MemberPromoteResponse *r = ctl_call(ctl, "/etcdserverpb.Cluster/MemberPromote", &request.base, false,
-                                                      &etcdserverpb__member_promote_response__descriptor, ctl_deadline(ctl), EXIT_ERROR);
+    Etcdserverpb__MemberPromoteResponse *r =
+        ctl_call(ctl, "/etcdserverpb.Cluster/MemberPromote", &request.base, false,
+                 &etcdserverpb__member_promote_response__descriptor, ctl_deadline(ctl), EXIT_ERROR);
     print_done(ctl, &r->base, request.id, "promoted in", r->header);
     etcdserverpb__member_promote_response__free_unpacked(r, NULL);
     return 0;
@@ -200,8 +213,10 @@ static const char *joined(struct ctl *ctl, char *const *texts, size_t n)
 
 static void list_rows(struct ctl *ctl, const Etcdserverpb__MemberListResponse *r)
 {
-    static const char *const head[MEMBER_COLUMNS] = {"ID", "Status", "Name", "Peer Addrs", "Client Addrs", "Is Learner"};
-    const char **cells = cli_alloc(ctl->arena, (r->n_members * MEMBER_COLUMNS + 1) * sizeof(*cells));
+    static const char *const head[MEMBER_COLUMNS] = {"ID",         "Status",       "Name",
+                                                     "Peer Addrs", "Client Addrs", "Is Learner"};
+    const char **cells =
+        cli_alloc(ctl->arena, (r->n_members * MEMBER_COLUMNS + 1) * sizeof(*cells));
     for (size_t i = 0; i < r->n_members; i++) {
         const Etcdserverpb__Member *m = r->members[i];
         const char **row = cells + i * MEMBER_COLUMNS;
@@ -247,8 +262,9 @@ int member_list_run(struct ctl *ctl)
         ctl_fail(EXIT_BAD_FEATURE, "unknown consistency flag \"%s\"", consistency);
     }
     ctl_connect(ctl);
-    Etcdserverpb__MemberListResponse *r = ctl_call(ctl, "/etcdserverpb.Cluster/MemberList", &request.base, true,
-                                                   &etcdserverpb__member_list_response__descriptor, ctl_deadline(ctl), EXIT_ERROR);
+    Etcdserverpb__MemberListResponse *r =
+        ctl_call(ctl, "/etcdserverpb.Cluster/MemberList", &request.base, true,
+                 &etcdserverpb__member_list_response__descriptor, ctl_deadline(ctl), EXIT_ERROR);
     switch (ctl->format) {
     case FORMAT_SIMPLE:
     case FORMAT_TABLE:

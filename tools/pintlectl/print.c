@@ -3,8 +3,11 @@
 
 #include <string.h>
 
-static const char *const format_names[] = {[FORMAT_SIMPLE] = "simple", [FORMAT_FIELDS] = "fields", [FORMAT_JSON] = "json",
-                                           [FORMAT_PROTOBUF] = "protobuf", [FORMAT_TABLE] = "table"};
+static const char *const format_names[] = {[FORMAT_SIMPLE] = "simple",
+                                           [FORMAT_FIELDS] = "fields",
+                                           [FORMAT_JSON] = "json",
+                                           [FORMAT_PROTOBUF] = "protobuf",
+                                           [FORMAT_TABLE] = "table"};
 
 _Noreturn void print_unsupported(enum format f)
 {
@@ -41,7 +44,8 @@ bool print_message(const struct ctl *ctl, const ProtobufCMessage *m)
     print_unsupported(FORMAT_TABLE);
 }
 
-bool print_bare(const struct ctl *ctl, const ProtobufCMessage *m, const Etcdserverpb__ResponseHeader *h)
+bool print_bare(const struct ctl *ctl, const ProtobufCMessage *m,
+                const Etcdserverpb__ResponseHeader *h)
 {
     if (ctl->format == FORMAT_FIELDS) {
         fields_header(ctl, h);
@@ -51,13 +55,13 @@ bool print_bare(const struct ctl *ctl, const ProtobufCMessage *m, const Etcdserv
     return print_message(ctl, m);
 }
 
-#define PRINT(name, message)                                                                                                               \
-    void print_##name(const struct ctl *ctl, const message *r)                                                                             \
-    {                                                                                                                                      \
-        if (!print_message(ctl, &r->base)) {                                                                                               \
-            (ctl->format == FORMAT_FIELDS ? fields_##name : simple_##name)(ctl, r);                                                        \
-            (void)fflush(stdout);                                                                                                          \
-        }                                                                                                                                  \
+#define PRINT(name, message)                                                                       \
+    void print_##name(const struct ctl *ctl, const message *r)                                     \
+    {                                                                                              \
+        if (!print_message(ctl, &r->base)) {                                                       \
+            (ctl->format == FORMAT_FIELDS ? fields_##name : simple_##name)(ctl, r);                \
+            (void)fflush(stdout);                                                                  \
+        }                                                                                          \
     }
 PRINT(get, Etcdserverpb__RangeResponse)
 PRINT(put, Etcdserverpb__PutResponse)

@@ -1,6 +1,7 @@
 /* print.h - answers on standard output, in the format of the run.
  *
- * What        One function per kind of answer for the formats that differ by kind (simple, fields); JSON and protobuf come from the
+ * What        One function per kind of answer for the formats that differ by kind (simple, fields);
+ *             JSON and protobuf come from the
  *             messages' own descriptors.
  * Callers     commands.
  * Thread      one.
@@ -22,7 +23,8 @@
  * Table ends the program: it has no form for this. */
 bool print_message(const struct ctl *ctl, const ProtobufCMessage *m);
 /* The answer has nothing but its header in the fields format: print all formats but simple. */
-bool print_bare(const struct ctl *ctl, const ProtobufCMessage *m, const Etcdserverpb__ResponseHeader *h);
+bool print_bare(const struct ctl *ctl, const ProtobufCMessage *m,
+                const Etcdserverpb__ResponseHeader *h);
 _Noreturn void print_unsupported(enum format f);
 
 void print_get(const struct ctl *ctl, const Etcdserverpb__RangeResponse *r);
@@ -42,7 +44,7 @@ void simple_bytes(const struct ctl *ctl, ProtobufCBinaryData b); /* and a newlin
 void fields_header(const struct ctl *ctl, const Etcdserverpb__ResponseHeader *h);
 void fields_id(const struct ctl *ctl, const char *name, uint64_t id);
 void fields_lease(const struct ctl *ctl, const char *name, int64_t id);
-void fields_text(const char *name, struct slice text); /* quoted */
+void fields_text(const char *name, struct slice text);                 /* quoted */
 void fields_text_list(const char *name, char *const *texts, size_t n); /* quoted, on one line */
 void fields_kv(const struct ctl *ctl, const char *prefix, const Mvccpb__KeyValue *kv);
 void fields_get(const struct ctl *ctl, const Etcdserverpb__RangeResponse *r);
@@ -51,14 +53,16 @@ void fields_del(const struct ctl *ctl, const Etcdserverpb__DeleteRangeResponse *
 void fields_txn(const struct ctl *ctl, const Etcdserverpb__TxnResponse *r);
 
 /* print_json.c */
-/* As encoding/json writes etcd's structs: fields of value zero are left out. `hex`: headers and members as --hex has them. */
+/* As encoding/json writes etcd's structs: fields of value zero are left out. `hex`: headers and
+ * members as --hex has them. */
 void json_message(struct bytes *out, const ProtobufCMessage *m, bool hex);
 /* The members of the object without its braces, with a comma behind unless there are none. */
 void json_header_members(struct bytes *out, const Etcdserverpb__ResponseHeader *h);
 void print_json_line(struct bytes *json); /* with a newline; frees */
 
 /* print_table.c: cells row by row */
-void print_table(const char *const *head, size_t n_columns, const char *const *cells, size_t n_rows);
+void print_table(const char *const *head, size_t n_columns, const char *const *cells,
+                 size_t n_rows);
 
 /* The same rows in the simple format: cells joined with ", ". */
 void print_rows(const char *const *cells, size_t n_columns, size_t n_rows);

@@ -1,8 +1,8 @@
 /* print_fields.c - one line per field: "Name" : value. */
 #include <inttypes.h>
 
-#include "tools/pintlectl/print.h"
 #include "tools/cli/text.h"
+#include "tools/pintlectl/print.h"
 
 void fields_id(const struct ctl *ctl, const char *name, uint64_t id)
 {

@@ -1,12 +1,13 @@
 /* print_json.c - JSON as Go's encoding/json writes etcd's messages.
  *
- * The names are those of the .proto files. A field of value zero is left out, and so is an absent message; bytes are base64, numbers
+ * The names are those of the .proto files. A field of value zero is left out, and so is an absent
+ * message; bytes are base64, numbers
  * bare, enums numbers. A oneof is an object in an object, named as Go names its field.
  */
 #include <inttypes.h>
 
-#include "tools/pintlectl/print.h"
 #include "tools/cli/text.h"
+#include "tools/pintlectl/print.h"
 
 static void add_message(struct bytes *out, const ProtobufCMessage *m, bool hex);
 
@@ -64,15 +65,17 @@ static bool add_value(struct bytes *out, const ProtobufCFieldDescriptor *f, cons
 
 static size_t value_bytes(ProtobufCType t)
 {
-    return t == PROTOBUF_C_TYPE_BYTES ? sizeof(ProtobufCBinaryData)
+    return t == PROTOBUF_C_TYPE_BYTES  ? sizeof(ProtobufCBinaryData)
            : t == PROTOBUF_C_TYPE_BOOL ? sizeof(protobuf_c_boolean)
            : t == PROTOBUF_C_TYPE_STRING || t == PROTOBUF_C_TYPE_MESSAGE ? sizeof(void *)
-           : t == PROTOBUF_C_TYPE_INT32 || t == PROTOBUF_C_TYPE_UINT32 || t == PROTOBUF_C_TYPE_ENUM ? 4
-                                                                                                     : 8;
+           : t == PROTOBUF_C_TYPE_INT32 || t == PROTOBUF_C_TYPE_UINT32 || t == PROTOBUF_C_TYPE_ENUM
+               ? 4
+               : 8;
 }
 
 /* Elements are written even when they are zero. */
-static void add_list(struct bytes *out, const ProtobufCFieldDescriptor *f, const uint8_t *list, size_t n, bool hex)
+static void add_list(struct bytes *out, const ProtobufCFieldDescriptor *f, const uint8_t *list,
+                     size_t n, bool hex)
 {
     bytes_add_str(out, "[");
     for (size_t i = 0; i < n; i++) {
@@ -85,7 +88,8 @@ static void add_list(struct bytes *out, const ProtobufCFieldDescriptor *f, const
 }
 
 /* The field with its name and a comma before it; nothing when it is zero. */
-static void add_field(struct bytes *out, const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f, bool *any, bool hex)
+static void add_field(struct bytes *out, const ProtobufCMessage *m,
+                      const ProtobufCFieldDescriptor *f, bool *any, bool hex)
 {
     const uint8_t *at = (const uint8_t *)m + f->offset;
     const uint8_t *quantifier = (const uint8_t *)m + f->quantifier_offset;
@@ -111,7 +115,8 @@ static void add_field(struct bytes *out, const ProtobufCMessage *m, const Protob
 
 static void add_hex_header(struct bytes *out, const Etcdserverpb__ResponseHeader *h)
 {
-    bytes_printf(out, "{\"cluster_id\":\"%" PRIx64 "\",\"member_id\":\"%" PRIx64 "\"", h->cluster_id, h->member_id);
+    bytes_printf(out, "{\"cluster_id\":\"%" PRIx64 "\",\"member_id\":\"%" PRIx64 "\"",
+                 h->cluster_id, h->member_id);
     if (h->revision != 0) {
         bytes_printf(out, ",\"revision\":%" PRId64, h->revision);
     }
@@ -131,7 +136,8 @@ static void add_message(struct bytes *out, const ProtobufCMessage *m, bool hex)
     }
     bytes_add_str(out, "{");
     if (hex && m->descriptor == &etcdserverpb__member__descriptor) {
-        bytes_printf(out, "\"ID\":\"%" PRIx64 "\"", ((const Etcdserverpb__Member *)(const void *)m)->id);
+        bytes_printf(out, "\"ID\":\"%" PRIx64 "\"",
+                     ((const Etcdserverpb__Member *)(const void *)m)->id);
         any = true;
         first = 1;
     }

@@ -1,8 +1,8 @@
 /* print_simple.c - the plain format: bytes as they are, a newline after each. */
 #include <inttypes.h>
 
-#include "tools/pintlectl/print.h"
 #include "tools/cli/text.h"
+#include "tools/pintlectl/print.h"
 
 void simple_bytes(const struct ctl *ctl, ProtobufCBinaryData b)
 {

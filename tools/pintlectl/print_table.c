@@ -23,7 +23,8 @@ static void repeat(const char *s, size_t n)
     }
 }
 
-static void line(const char *left, const char *cross, const char *right, const size_t *widths, size_t n)
+static void line(const char *left, const char *cross, const char *right, const size_t *widths,
+                 size_t n)
 {
     for (size_t i = 0; i < n; i++) {
         (void)fputs(i == 0 ? left : cross, stdout);

@@ -25,8 +25,9 @@ void session_start(struct session *s, struct ctl *ctl, int64_t ttl)
     ASSERT(s->signals >= 0);
     Etcdserverpb__LeaseGrantRequest request = ETCDSERVERPB__LEASE_GRANT_REQUEST__INIT;
     request.ttl = ttl;
-    Etcdserverpb__LeaseGrantResponse *r = ctl_call(ctl, "/etcdserverpb.Lease/LeaseGrant", &request.base, true,
-                                                   &etcdserverpb__lease_grant_response__descriptor, 0, EXIT_ERROR);
+    Etcdserverpb__LeaseGrantResponse *r =
+        ctl_call(ctl, "/etcdserverpb.Lease/LeaseGrant", &request.base, true,
+                 &etcdserverpb__lease_grant_response__descriptor, 0, EXIT_ERROR);
     s->lease = r->id;
     keepalive_init(&s->keepalive, ctl->conn, r->id, r->ttl);
     etcdserverpb__lease_grant_response__free_unpacked(r, NULL);
@@ -73,7 +74,8 @@ static void open_watch(struct session *s)
     c.start_revision = s->next_revision;
     r.request_union_case = ETCDSERVERPB__WATCH_REQUEST__REQUEST_UNION_CREATE_REQUEST;
     r.create_request = &c;
-    if (!conn_stream(s->ctl->conn, "/etcdserverpb.Watch/Watch", &r.base, false, s->keepalive.expires_at_ns, &s->stream, &f)) {
+    if (!conn_stream(s->ctl->conn, "/etcdserverpb.Watch/Watch", &r.base, false,
+                     s->keepalive.expires_at_ns, &s->stream, &f)) {
         s->stream = NULL; /* the lease has expired meanwhile, which the next look at it says */
     }
     s->generation = conn_generation(s->ctl->conn);
@@ -104,7 +106,8 @@ static enum session_news look_at_watch(struct session *s, Etcdserverpb__WatchRes
     enum err e = client_stream_recv(s->stream, 0, &message);
     enum session_news news = SESSION_NONE;
     if (e == OK) {
-        Etcdserverpb__WatchResponse *r = etcdserverpb__watch_response__unpack(NULL, message.len, message.data);
+        Etcdserverpb__WatchResponse *r =
+            etcdserverpb__watch_response__unpack(NULL, message.len, message.data);
         if (r != NULL && r->n_events > 0 && r->header != NULL) {
             s->next_revision = r->header->revision + 1;
             *events = r;
@@ -177,8 +180,10 @@ static void range_op(Etcdserverpb__RequestOp *op, Etcdserverpb__RangeRequest *r)
     op->request_range = r;
 }
 
-/* If the key is absent put it, else get it; in any case tell which key under the prefix is the oldest. */
-static Etcdserverpb__TxnResponse *enter(struct session *s, const char *key, const char *value, struct key_range prefix)
+/* If the key is absent put it, else get it; in any case tell which key under the prefix is the
+ * oldest. */
+static Etcdserverpb__TxnResponse *enter(struct session *s, const char *key, const char *value,
+                                        struct key_range prefix)
 {
     Etcdserverpb__Compare absent = ETCDSERVERPB__COMPARE__INIT;
     absent.target = ETCDSERVERPB__COMPARE__COMPARE_TARGET__CREATE;
@@ -211,7 +216,8 @@ static Etcdserverpb__TxnResponse *enter(struct session *s, const char *key, cons
     txn.n_success = txn.n_failure = 2;
     txn.success = success;
     txn.failure = failure;
-    return ctl_call(s->ctl, "/etcdserverpb.KV/Txn", &txn.base, false, &etcdserverpb__txn_response__descriptor, 0, EXIT_ERROR);
+    return ctl_call(s->ctl, "/etcdserverpb.KV/Txn", &txn.base, false,
+                    &etcdserverpb__txn_response__descriptor, 0, EXIT_ERROR);
 }
 
 static bool is_range(const Etcdserverpb__ResponseOp *op)
@@ -223,7 +229,8 @@ struct session_place session_enter(struct session *s, const char *name, const ch
 {
     struct session_place p = {.name = name, .key = session_key(s, name)};
     Etcdserverpb__TxnResponse *r = enter(s, p.key, value, session_prefix(s, name));
-    if (r->header == NULL || r->n_responses != 2 || !is_range(r->responses[1]) || (!r->succeeded && !is_range(r->responses[0]))) {
+    if (r->header == NULL || r->n_responses != 2 || !is_range(r->responses[1]) ||
+        (!r->succeeded && !is_range(r->responses[0]))) {
         ctl_fail(EXIT_ERROR, "malformed answer");
     }
     p.created = p.header_revision = r->header->revision;
@@ -248,10 +255,12 @@ static struct slice older(struct session *s, const struct session_place *p, int6
     get.max_create_revision = p->created - 1;
     get.limit = 1;
     Etcdserverpb__RangeResponse *r =
-        ctl_call(s->ctl, "/etcdserverpb.KV/Range", &get.base, true, &etcdserverpb__range_response__descriptor, 0, EXIT_ERROR);
+        ctl_call(s->ctl, "/etcdserverpb.KV/Range", &get.base, true,
+                 &etcdserverpb__range_response__descriptor, 0, EXIT_ERROR);
     struct slice key = {0};
     if (r->n_kvs > 0) {
-        key = slice_of(cli_dup(s->ctl->arena, r->kvs[0]->key.data, r->kvs[0]->key.len), r->kvs[0]->key.len);
+        key = slice_of(cli_dup(s->ctl->arena, r->kvs[0]->key.data, r->kvs[0]->key.len),
+                       r->kvs[0]->key.len);
     }
     *revision = r->header == NULL ? 0 : r->header->revision;
     etcdserverpb__range_response__free_unpacked(r, NULL);
@@ -295,8 +304,9 @@ void session_delete(struct session *s, const char *key)
 {
     Etcdserverpb__DeleteRangeRequest request = ETCDSERVERPB__DELETE_RANGE_REQUEST__INIT;
     request.key = binary(slice_str(key));
-    Etcdserverpb__DeleteRangeResponse *r = ctl_call(s->ctl, "/etcdserverpb.KV/DeleteRange", &request.base, false,
-                                                    &etcdserverpb__delete_range_response__descriptor, 0, EXIT_ERROR);
+    Etcdserverpb__DeleteRangeResponse *r =
+        ctl_call(s->ctl, "/etcdserverpb.KV/DeleteRange", &request.base, false,
+                 &etcdserverpb__delete_range_response__descriptor, 0, EXIT_ERROR);
     etcdserverpb__delete_range_response__free_unpacked(r, NULL);
 }
 
@@ -304,5 +314,6 @@ Etcdserverpb__RangeResponse *session_get(struct session *s, const char *key)
 {
     Etcdserverpb__RangeRequest request = ETCDSERVERPB__RANGE_REQUEST__INIT;
     request.key = binary(slice_str(key));
-    return ctl_call(s->ctl, "/etcdserverpb.KV/Range", &request.base, true, &etcdserverpb__range_response__descriptor, 0, EXIT_ERROR);
+    return ctl_call(s->ctl, "/etcdserverpb.KV/Range", &request.base, true,
+                    &etcdserverpb__range_response__descriptor, 0, EXIT_ERROR);
 }

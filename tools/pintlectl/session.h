@@ -1,9 +1,11 @@
 /* session.h - a lease that lives as long as this program, and what waits under its protection.
  *
- * What        Grants and renews a lease, waits for keys to vanish, for events and for signals, all at once.
+ * What        Grants and renews a lease, waits for keys to vanish, for events and for signals, all
+ *             at once.
  * Callers     lock.c, elect.c.
  * Thread      one.
- * Invariants  SIGINT, SIGTERM and SIGCHLD are blocked from session_start on and read from a descriptor.
+ * Invariants  SIGINT, SIGTERM and SIGCHLD are blocked from session_start on and read from a
+ *             descriptor.
  * Source      etcd's client/v3/concurrency: one key per waiter under a prefix, the oldest holds.
  */
 #ifndef TOOLS_PINTLECTL_SESSION_H
@@ -29,7 +31,14 @@ struct session {
     unsigned generation;
 };
 
-enum session_news { SESSION_NONE, SESSION_EVENTS, SESSION_SIGNAL, SESSION_CHILD, SESSION_EXPIRED, SESSION_WATCH_LOST };
+enum session_news {
+    SESSION_NONE,
+    SESSION_EVENTS,
+    SESSION_SIGNAL,
+    SESSION_CHILD,
+    SESSION_EXPIRED,
+    SESSION_WATCH_LOST
+};
 
 void session_start(struct session *s, struct ctl *ctl, int64_t ttl);
 void session_end(struct session *s);

@@ -11,9 +11,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "tools/cli/text.h"
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/print.h"
-#include "tools/cli/text.h"
 
 #define SECTOR 512u
 #define SUM_BYTES 32u /* SHA-256 at the end of the stream */
@@ -39,8 +39,11 @@ static void log_line(const char *message, const struct bytes *fields)
     char stamp[32];
     (void)gmtime_r(&s, &t);
     (void)strftime(stamp, sizeof(stamp), "%Y-%m-%dT%H:%M:%S", &t);
-    (void)fprintf(stderr, "{\"level\":\"info\",\"ts\":\"%s.%06uZ\",\"caller\":\"snapshot/snapshot.c\",\"msg\":\"%s\"%.*s}\n", stamp,
-                  (unsigned)(now % 1000000000u / 1000), message, (int)fields->len, fields->len == 0 ? "" : (const char *)fields->data);
+    (void)fprintf(stderr,
+                  "{\"level\":\"info\",\"ts\":\"%s.%06uZ\",\"caller\":\"snapshot/"
+                  "snapshot.c\",\"msg\":\"%s\"%.*s}\n",
+                  stamp, (unsigned)(now % 1000000000u / 1000), message, (int)fields->len,
+                  fields->len == 0 ? "" : (const char *)fields->data);
 }
 
 static void log_text(const char *message, const char *name, const char *value)
@@ -65,7 +68,8 @@ static _Noreturn void save_failed(struct save *s, const char *text)
 
 static _Noreturn void file_failed(struct save *s, const char *what, const char *operation)
 {
-    char *text = xasprintf("%s (%s %s: %s)", what, operation, s->part, ctl_errno(s->ctl->arena, errno));
+    char *text =
+        xasprintf("%s (%s %s: %s)", what, operation, s->part, ctl_errno(s->ctl->arena, errno));
     save_failed(s, text);
 }
 
@@ -77,7 +81,8 @@ static void write_all(struct save *s, const uint8_t *data, size_t n)
             continue;
         }
         if (w <= 0) {
-            save_failed(s, xasprintf("could not write snapshot: write %s: %s", s->part, ctl_errno(s->ctl->arena, errno)));
+            save_failed(s, xasprintf("could not write snapshot: write %s: %s", s->part,
+                                     ctl_errno(s->ctl->arena, errno)));
         }
         data += w;
         n -= (size_t)w;
@@ -87,7 +92,8 @@ static void write_all(struct save *s, const uint8_t *data, size_t n)
 
 static void take_piece(struct save *s, const struct bytes *message)
 {
-    Etcdserverpb__SnapshotResponse *r = etcdserverpb__snapshot_response__unpack(NULL, message->len, message->data);
+    Etcdserverpb__SnapshotResponse *r =
+        etcdserverpb__snapshot_response__unpack(NULL, message->len, message->data);
     if (r == NULL) {
         save_failed(s, "could not write snapshot: malformed message");
     }
@@ -104,7 +110,8 @@ static void download(struct save *s)
     struct client_stream *stream = NULL;
     Etcdserverpb__SnapshotRequest request = ETCDSERVERPB__SNAPSHOT_REQUEST__INIT;
     char text[FAILURE_TEXT_MAX];
-    if (!conn_stream(s->ctl->conn, "/etcdserverpb.Maintenance/Snapshot", &request.base, false, s->deadline, &stream, &f)) {
+    if (!conn_stream(s->ctl->conn, "/etcdserverpb.Maintenance/Snapshot", &request.base, false,
+                     s->deadline, &stream, &f)) {
         failure_text(&f, text);
         save_failed(s, text);
     }
@@ -159,8 +166,8 @@ static void finish(struct save *s, uint64_t start)
     log_line("fetched snapshot", &b);
     bytes_deinit(&b);
     if (rename(s->part, s->path) != 0) {
-        save_failed(s, xasprintf("could not rename %s to %s (rename %s %s: %s)", s->part, s->path, s->part, s->path,
-                                 ctl_errno(s->ctl->arena, errno)));
+        save_failed(s, xasprintf("could not rename %s to %s (rename %s %s: %s)", s->part, s->path,
+                                 s->part, s->path, ctl_errno(s->ctl->arena, errno)));
     }
     (void)close(s->fd);
     log_text("saved", "path", s->path);
@@ -178,8 +185,9 @@ int snapshot_save_run(struct ctl *ctl)
         for (size_t i = 0; i < ctl->options.n_endpoints; i++) {
             bytes_printf(&all, "%s%s", i == 0 ? "" : " ", ctl->options.endpoints[i]);
         }
-        ctl_fail(EXIT_INTERRUPTED, "snapshot must be requested to one selected node, not multiple [%.*s]", (int)all.len,
-                 all.len == 0 ? "" : (const char *)all.data);
+        ctl_fail(EXIT_INTERRUPTED,
+                 "snapshot must be requested to one selected node, not multiple [%.*s]",
+                 (int)all.len, all.len == 0 ? "" : (const char *)all.data);
     }
     if (flag(&ctl->flags, "command-timeout")->changed) {
         s.deadline = ctl_deadline(ctl);
@@ -191,7 +199,8 @@ int snapshot_save_run(struct ctl *ctl)
     s.part = xasprintf("%s.part", s.path);
     s.fd = open(s.part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (s.fd < 0) {
-        ctl_fail(EXIT_INTERRUPTED, "could not open %s (open %s: %s)", s.part, s.part, ctl_errno(ctl->arena, errno));
+        ctl_fail(EXIT_INTERRUPTED, "could not open %s (open %s: %s)", s.part, s.part,
+                 ctl_errno(ctl->arena, errno));
     }
     log_text("created temporary db file", "path", s.part);
     uint64_t start = now_ns();

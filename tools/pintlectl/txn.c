@@ -3,16 +3,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tools/cli/text.h"
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/kv.h"
 #include "tools/pintlectl/print.h"
-#include "tools/cli/text.h"
 #include "tools/pintlectl/txn_text.h"
 
 #define TXN_LINES_MAX 65536u /* of one list; more than any server takes */
 #define TXN_WORDS_MAX 1024u  /* of one line */
 
-const struct flag txn_flags[] = {{"interactive", 'i', FLAG_BOOL, NULL, "say which list is read"}, {0}};
+const struct flag txn_flags[] = {{"interactive", 'i', FLAG_BOOL, NULL, "say which list is read"},
+                                 {0}};
 
 struct list {
     void **items;
@@ -94,7 +95,8 @@ static const struct command *take_command(struct words *w)
     return NULL;
 }
 
-static void set_operation(const struct command *c, const struct flag_set *f, Etcdserverpb__RequestOp *op)
+static void set_operation(const struct command *c, const struct flag_set *f,
+                          Etcdserverpb__RequestOp *op)
 {
     etcdserverpb__request_op__init(op);
     if (c->run == get_run) {
@@ -173,7 +175,8 @@ int txn_run(struct ctl *ctl)
     Etcdserverpb__TxnRequest request = ETCDSERVERPB__TXN_REQUEST__INIT;
     bool writes = false;
     for (size_t i = 0; i < success.n + failure.n; i++) {
-        const Etcdserverpb__RequestOp *op = i < success.n ? success.items[i] : failure.items[i - success.n];
+        const Etcdserverpb__RequestOp *op =
+            i < success.n ? success.items[i] : failure.items[i - success.n];
         writes = writes || op->request_case != ETCDSERVERPB__REQUEST_OP__REQUEST_REQUEST_RANGE;
     }
     request.n_compare = compares.n;
@@ -183,7 +186,8 @@ int txn_run(struct ctl *ctl)
     request.n_failure = failure.n;
     request.failure = (Etcdserverpb__RequestOp **)failure.items;
     Etcdserverpb__TxnResponse *reply =
-        ctl_call(ctl, "/etcdserverpb.KV/Txn", &request.base, !writes, &etcdserverpb__txn_response__descriptor, 0, EXIT_ERROR);
+        ctl_call(ctl, "/etcdserverpb.KV/Txn", &request.base, !writes,
+                 &etcdserverpb__txn_response__descriptor, 0, EXIT_ERROR);
     print_txn(ctl, reply);
     etcdserverpb__txn_response__free_unpacked(reply, NULL);
     return 0;

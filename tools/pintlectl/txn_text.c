@@ -56,7 +56,8 @@ static void split(const char *line, struct parts *p)
 
 static enum err malformed(struct bytes *why, const char *line, const struct parts *p)
 {
-    bytes_printf(why, "malformed comparison: %s; got %.*s(", line, (int)p->target.len, (const char *)p->target.data);
+    bytes_printf(why, "malformed comparison: %s; got %.*s(", line, (int)p->target.len,
+                 (const char *)p->target.data);
     text_quote(why, bytes_slice(&p->key));
     bytes_printf(why, ") %.*s ", (int)p->op.len, p->op.len == 0 ? "" : (const char *)p->op.data);
     text_quote(why, bytes_slice(&p->value));
@@ -84,7 +85,8 @@ static bool set_result(struct slice op, Etcdserverpb__Compare *out)
 }
 
 /* A number, or the bytes of a value. false: no such target. */
-static bool set_target(struct arena *a, const struct parts *p, Etcdserverpb__Compare *out, enum err *e)
+static bool set_target(struct arena *a, const struct parts *p, Etcdserverpb__Compare *out,
+                       enum err *e)
 {
     char *value = cli_dup(a, p->value.data, p->value.len);
     bool hex = slice_eq(p->target, slice_str("lease"));
@@ -113,7 +115,8 @@ static bool set_target(struct arena *a, const struct parts *p, Etcdserverpb__Com
     return true;
 }
 
-static enum err compare_parts(struct arena *a, const char *line, const struct parts *p, Etcdserverpb__Compare *out, struct bytes *why)
+static enum err compare_parts(struct arena *a, const char *line, const struct parts *p,
+                              Etcdserverpb__Compare *out, struct bytes *why)
 {
     enum err e = OK;
     etcdserverpb__compare__init(out);
@@ -121,7 +124,8 @@ static enum err compare_parts(struct arena *a, const char *line, const struct pa
         return malformed(why, line, p);
     }
     if (!set_target(a, p, out, &e)) {
-        bytes_printf(why, "malformed comparison: %s (unknown target %.*s)", line, (int)p->target.len, (const char *)p->target.data);
+        bytes_printf(why, "malformed comparison: %s (unknown target %.*s)", line,
+                     (int)p->target.len, (const char *)p->target.data);
         return ERR_INVALID;
     }
     if (e != OK) {
@@ -136,7 +140,8 @@ static enum err compare_parts(struct arena *a, const char *line, const struct pa
     return OK;
 }
 
-enum err txn_compare(struct arena *a, const char *line, Etcdserverpb__Compare *out, struct bytes *why)
+enum err txn_compare(struct arena *a, const char *line, Etcdserverpb__Compare *out,
+                     struct bytes *why)
 {
     struct parts p = {0};
     if (strchr(line, '(') == NULL) {

@@ -13,6 +13,7 @@
 #include "base/slice.h"
 
 /* `out` points into the arena. ERR_INVALID with etcdctl's text. */
-MUST_CHECK enum err txn_compare(struct arena *a, const char *line, Etcdserverpb__Compare *out, struct bytes *why);
+MUST_CHECK enum err txn_compare(struct arena *a, const char *line, Etcdserverpb__Compare *out,
+                                struct bytes *why);
 
 #endif

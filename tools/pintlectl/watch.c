@@ -1,6 +1,8 @@
-/* watch.c - events as they come, for one watcher from the command line or for many from lines of input.
+/* watch.c - events as they come, for one watcher from the command line or for many from lines of
+ * input.
  *
- * All watchers share one stream. When it fails they are created anew on another, each from the revision behind the last one it has
+ * All watchers share one stream. When it fails they are created anew on another, each from the
+ * revision behind the last one it has
  * seen. Answers to creations come in the order of the requests.
  */
 #include <errno.h>
@@ -11,10 +13,10 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "tools/cli/text.h"
 #include "tools/pintlectl/child.h"
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/print.h"
-#include "tools/cli/text.h"
 
 #define WATCHERS_MAX 4096u
 #define WORDS_MAX 1024u /* of a line of input */
@@ -23,12 +25,13 @@
 #define TICK_MS 1000 /* so that keepalive is looked after */
 #define AGAIN_MS 100u
 
-const struct flag watch_flags[] = {{"interactive", 'i', FLAG_BOOL, NULL, "read what to watch from standard input"},
-                                   {"prefix", 0, FLAG_BOOL, NULL, "all keys that begin with the given one"},
-                                   {"prev-kv", 0, FLAG_BOOL, NULL, "show what was there before"},
-                                   {"progress-notify", 0, FLAG_BOOL, NULL, "let the server tell from time to time how far it is"},
-                                   {"rev", 0, FLAG_INT64, NULL, "revision to begin at"},
-                                   {0}};
+const struct flag watch_flags[] = {
+    {"interactive", 'i', FLAG_BOOL, NULL, "read what to watch from standard input"},
+    {"prefix", 0, FLAG_BOOL, NULL, "all keys that begin with the given one"},
+    {"prev-kv", 0, FLAG_BOOL, NULL, "show what was there before"},
+    {"progress-notify", 0, FLAG_BOOL, NULL, "let the server tell from time to time how far it is"},
+    {"rev", 0, FLAG_INT64, NULL, "revision to begin at"},
+    {0}};
 
 struct watcher {
     struct key_range range;
@@ -71,8 +74,10 @@ static void json_watch(const Etcdserverpb__WatchResponse *r)
         bytes_add_str(&out, i == 0 ? "[" : ",");
         json_message(&out, &r->events[i]->base, false);
     }
-    bytes_printf(&out, "%s,\"CompactRevision\":%" PRId64 ",\"Canceled\":%s,\"Created\":%s,\"CancelReason\":",
-                 r->n_events == 0 ? "null" : "]", r->compact_revision, yes_no(r->canceled), yes_no(r->created));
+    bytes_printf(
+        &out, "%s,\"CompactRevision\":%" PRId64 ",\"Canceled\":%s,\"Created\":%s,\"CancelReason\":",
+        r->n_events == 0 ? "null" : "]", r->compact_revision, yes_no(r->canceled),
+        yes_no(r->created));
     text_json(&out, slice_str(r->cancel_reason));
     bytes_add_str(&out, "}");
     print_json_line(&out);
@@ -152,19 +157,22 @@ static void run_command(const struct watcher *w, const Mvccpb__Event *e, int64_t
     bytes_printf(&rev, "ETCD_WATCH_REVISION=%" PRId64, revision);
     bytes_add(&rev, "", 1);
     char *type = variable("ETCD_WATCH_EVENT_TYPE", slice_str(type_name(e)));
-    char *key = variable("ETCD_WATCH_KEY", e->kv == NULL ? slice_str("") : slice_of_binary(e->kv->key));
-    char *value = variable("ETCD_WATCH_VALUE", e->kv == NULL ? slice_str("") : slice_of_binary(e->kv->value));
+    char *key =
+        variable("ETCD_WATCH_KEY", e->kv == NULL ? slice_str("") : slice_of_binary(e->kv->key));
+    char *value =
+        variable("ETCD_WATCH_VALUE", e->kv == NULL ? slice_str("") : slice_of_binary(e->kv->value));
     const char *const variables[] = {(const char *)rev.data, type, key, value};
     pid_t pid = 0;
-    bool started = child_start(w->command, w->n_command, variables, ARRAY_LEN(variables), true, &pid, &why);
+    bool started =
+        child_start(w->command, w->n_command, variables, ARRAY_LEN(variables), true, &pid, &why);
     if (!started || child_wait(pid, &why) != 0) {
         struct bytes words = {0};
         for (size_t i = 0; i < w->n_command; i++) {
             bytes_add_str(&words, i == 0 ? "" : " ");
             text_quote(&words, slice_str(w->command[i]));
         }
-        (void)fprintf(stderr, "command [%.*s] error (%.*s)\n", (int)words.len, (const char *)words.data, (int)why.len,
-                      (const char *)why.data);
+        (void)fprintf(stderr, "command [%.*s] error (%.*s)\n", (int)words.len,
+                      (const char *)words.data, (int)why.len, (const char *)why.data);
         exit(EXIT_ERROR);
     }
     bytes_deinit(&why);
@@ -207,7 +215,8 @@ static bool send_create(struct watch *s, struct watcher *w)
     return true;
 }
 
-/* Create all watchers on a stream of their own; one that fails meanwhile is noticed at the next read. */
+/* Create all watchers on a stream of their own; one that fails meanwhile is noticed at the next
+ * read. */
 static void create_all(struct watch *s)
 {
     for (size_t i = 0; i < s->n; i++) {
@@ -220,7 +229,8 @@ static void create_all(struct watch *s)
 static void deliver(struct watch *s, struct watcher *w, const Etcdserverpb__WatchResponse *r)
 {
     int64_t revision = r->header == NULL ? 0 : r->header->revision;
-    if (r->n_events == 0 && !r->canceled && !r->created && r->compact_revision == 0 && revision != 0) {
+    if (r->n_events == 0 && !r->canceled && !r->created && r->compact_revision == 0 &&
+        revision != 0) {
         (void)printf("progress notify: %" PRId64 "\n", revision);
     }
     print_watch(s->ctl, r);
@@ -235,7 +245,8 @@ static void deliver(struct watch *s, struct watcher *w, const Etcdserverpb__Watc
 }
 
 /* `why` is what is said; the answer itself may be empty. */
-static void cancel(struct watch *s, struct watcher *w, const char *why, const Etcdserverpb__WatchResponse *r)
+static void cancel(struct watch *s, struct watcher *w, const char *why,
+                   const Etcdserverpb__WatchResponse *r)
 {
     static const Etcdserverpb__WatchResponse init = ETCDSERVERPB__WATCH_RESPONSE__INIT;
     Etcdserverpb__WatchResponse none = init;
@@ -260,7 +271,10 @@ static void canceled(struct watch *s, struct watcher *w, const Etcdserverpb__Wat
     char text[FAILURE_TEXT_MAX];
     (void)snprintf(f.text, sizeof(f.text), "%s", r->cancel_reason);
     failure_text(&f, text);
-    cancel(s, w, *r->cancel_reason == '\0' ? "etcdserver: mvcc: required revision is a future revision" : text, r);
+    cancel(s, w,
+           *r->cancel_reason == '\0' ? "etcdserver: mvcc: required revision is a future revision"
+                                     : text,
+           r);
 }
 
 static struct watcher *find(struct watch *s, const Etcdserverpb__WatchResponse *r)
@@ -307,14 +321,16 @@ static void take(struct watch *s, const Etcdserverpb__WatchResponse *r)
 static void stream_ended(struct watch *s)
 {
     struct failure f = {.code = CLIENT_CODE_UNAVAILABLE};
-    const struct client_status *status = live_stream(s) == NULL ? NULL : client_stream_status(s->stream);
+    const struct client_status *status =
+        live_stream(s) == NULL ? NULL : client_stream_status(s->stream);
     if (status != NULL) {
         failure_from(&f, status);
     }
     if (live_stream(s) != NULL) {
         client_stream_close(&s->stream);
     }
-    bool again = f.code == CLIENT_CODE_UNAVAILABLE || f.code == CLIENT_CODE_INTERNAL || f.code == CLIENT_CODE_OK;
+    bool again = f.code == CLIENT_CODE_UNAVAILABLE || f.code == CLIENT_CODE_INTERNAL ||
+                 f.code == CLIENT_CODE_OK;
     if (failure_is(&f, "etcdserver: no leader") || (!conn_renew(s->ctl->conn, &f, 0) && !again)) {
         char text[FAILURE_TEXT_MAX];
         failure_text(&f, text);
@@ -336,7 +352,8 @@ static void receive(struct watch *s)
     enum err e = OK;
     while (e == OK && live_stream(s) != NULL) {
         e = client_stream_recv(s->stream, 0, &message);
-        Etcdserverpb__WatchResponse *r = e == OK ? etcdserverpb__watch_response__unpack(NULL, message.len, message.data) : NULL;
+        Etcdserverpb__WatchResponse *r =
+            e == OK ? etcdserverpb__watch_response__unpack(NULL, message.len, message.data) : NULL;
         if (r != NULL) {
             take(s, r);
             etcdserverpb__watch_response__free_unpacked(r, NULL);
@@ -365,7 +382,8 @@ static bool wait_for(struct watch *s, bool input)
     struct failure f;
     struct client *client = NULL;
     struct pollfd fds[2] = {{.fd = input ? STDIN_FILENO : -1, .events = POLLIN}, {.fd = -1}};
-    if (live_stream(s) != NULL && conn_client(s->ctl->conn, 0, &client, &f) && live_stream(s) != NULL) {
+    if (live_stream(s) != NULL && conn_client(s->ctl->conn, 0, &client, &f) &&
+        live_stream(s) != NULL) {
         fds[1].fd = client_fd(client);
         fds[1].events = client_wants_write(client) ? POLLIN | POLLOUT : POLLIN;
     }
@@ -376,8 +394,8 @@ static bool wait_for(struct watch *s, bool input)
 /* ---- words ---- */
 
 /* Append a watcher; the reason when its words are wrong, else NULL. */
-static const char *add_watcher(struct watch *s, const struct flag_set *f, const char *const *keys, size_t n, const char *const *command,
-                               size_t n_command)
+static const char *add_watcher(struct watch *s, const struct flag_set *f, const char *const *keys,
+                               size_t n, const char *const *command, size_t n_command)
 {
     bool prefix = flag_yes(f, "prefix");
     if (n < 1) {
@@ -392,7 +410,8 @@ static const char *add_watcher(struct watch *s, const struct flag_set *f, const 
     if (prefix) {
         w->range = ctl_prefix_range(s->ctl->arena, key);
     } else {
-        w->range = (struct key_range){key.len == 0 ? slice_of("\0", 1) : key, slice_str(n == 2 ? keys[1] : "")};
+        w->range = (struct key_range){key.len == 0 ? slice_of("\0", 1) : key,
+                                      slice_str(n == 2 ? keys[1] : "")};
     }
     w->next_revision = flag_number(f, "rev");
     w->prev_kv = flag_yes(f, "prev-kv");
@@ -403,8 +422,8 @@ static const char *add_watcher(struct watch *s, const struct flag_set *f, const 
 }
 
 /* Keys and command of the words; the reason when they do not go together, else NULL. */
-static const char *split_words(const struct watch *s, const struct flag_set *f, const char ***keys, size_t *n_keys,
-                               const char *const **command, size_t *n_command)
+static const char *split_words(const struct watch *s, const struct flag_set *f, const char ***keys,
+                               size_t *n_keys, const char *const **command, size_t *n_command)
 {
     bool separated = f->n_before != SIZE_MAX;
     size_t n = separated ? f->n_before : f->n_args;
@@ -470,7 +489,8 @@ static void line_watch(struct watch *s, const char *line, const struct words *w)
     if (wrong != NULL) {
         ctl_fail(EXIT_BAD_ARGS, "%s", wrong);
     }
-    wrong = s->n == WATCHERS_MAX ? "too many watchers" : add_watcher(s, f, keys, n_keys, command, n_command);
+    wrong = s->n == WATCHERS_MAX ? "too many watchers"
+                                 : add_watcher(s, f, keys, n_keys, command, n_command);
     if (wrong != NULL) {
         (void)fprintf(stderr, "Invalid command %s (%s)\n", line, wrong);
         return;
@@ -528,7 +548,8 @@ static void take_input(struct watch *s)
     memmove(s->input.data, s->input.data + start, s->input.len - start);
     s->input.len -= start;
     if (s->input.len > LINE_BYTES_MAX) {
-        ctl_fail(EXIT_BAD_INPUT, "error reading watch request line: more than %u bytes", LINE_BYTES_MAX);
+        ctl_fail(EXIT_BAD_INPUT, "error reading watch request line: more than %u bytes",
+                 LINE_BYTES_MAX);
     }
 }
 
@@ -548,12 +569,14 @@ int watch_run(struct ctl *ctl)
 {
     const char *key = getenv("ETCDCTL_WATCH_KEY");
     const char *end = getenv("ETCDCTL_WATCH_RANGE_END");
-    struct watch s = {.ctl = ctl, .env_key = key == NULL ? "" : key, .env_end = end == NULL ? "" : end};
+    struct watch s = {
+        .ctl = ctl, .env_key = key == NULL ? "" : key, .env_end = end == NULL ? "" : end};
     s.watchers = cli_alloc(ctl->arena, WATCHERS_MAX * sizeof(*s.watchers));
     if (*s.env_key == '\0' && *s.env_end != '\0') {
         struct bytes q = {0};
         text_quote(&q, slice_str(s.env_end));
-        ctl_fail(EXIT_BAD_ARGS, "ETCDCTL_WATCH_KEY is empty but got ETCDCTL_WATCH_RANGE_END=%.*s", (int)q.len, (const char *)q.data);
+        ctl_fail(EXIT_BAD_ARGS, "ETCDCTL_WATCH_KEY is empty but got ETCDCTL_WATCH_RANGE_END=%.*s",
+                 (int)q.len, (const char *)q.data);
     }
     if (flag_yes(&ctl->flags, "interactive")) {
         interactive(&s);

@@ -1,6 +1,7 @@
 /* completion.c - scripts for shells, which ask the program itself what may come next.
  *
- * The scripts call `PROGRAM __complete WORDS... PARTIAL`; it prints a candidate a line, with its text behind a tab, and `:4` or `:0` at the end: whether
+ * The scripts call `PROGRAM __complete WORDS... PARTIAL`; it prints a candidate a line, with its
+ * text behind a tab, and `:4` or `:0` at the end: whether
  * names of files are no answer, or one.
  */
 #include <assert.h>
@@ -48,11 +49,13 @@ static const char *const scripts[] = {
     "complete -c % -a '(__%_complete)'\n",
     "Register-ArgumentCompleter -Native -CommandName '%' -ScriptBlock {\n"
     "    param($word, $ast, $at)\n"
-    "    $words = @($ast.CommandElements | Select-Object -Skip 1 | ForEach-Object { $_.ToString() })\n"
+    "    $words = @($ast.CommandElements | Select-Object -Skip 1 | ForEach-Object { $_.ToString() "
+    "})\n"
     "    if ($word -eq '') { $words += '\"\"' }\n"
     "    & % __complete @words 2>$null | Where-Object { $_ -notmatch '^:' } | ForEach-Object {\n"
     "        $name, $text = $_ -split \"`t\", 2\n"
-    "        [System.Management.Automation.CompletionResult]::new($name, $name, 'ParameterValue', $(if ($text) { $text } else { $name }))\n"
+    "        [System.Management.Automation.CompletionResult]::new($name, $name, 'ParameterValue', "
+    "$(if ($text) { $text } else { $name }))\n"
     "    }\n"
     "}\n",
 };
@@ -77,8 +80,9 @@ int completion_run(struct utl *u)
         }
         return 0;
     }
-    char *why = wrong == NULL ? xasprintf("accepts 1 arg(s), received %zu", u->flags.n_args)
-                              : xasprintf("invalid argument \"%s\" for \"%s completion\"", wrong, u->program);
+    char *why = wrong == NULL
+                    ? xasprintf("accepts 1 arg(s), received %zu", u->flags.n_args)
+                    : xasprintf("invalid argument \"%s\" for \"%s completion\"", wrong, u->program);
     const struct utl_command *c = utl_child(NULL, "completion");
     (void)fprintf(stderr, "Error: %s\n", why);
     utl_usage(u->program, c, true, stderr);

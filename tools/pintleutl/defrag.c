@@ -13,15 +13,18 @@
 #define MIGRATE_NEWEST_MINOR 7u
 
 const struct flag defrag_flags[] = {
-    {"data-dir", '\0', FLAG_STRING, NULL, "Required. Defragments a data directory not in use by etcd."},
+    {"data-dir", '\0', FLAG_STRING, NULL,
+     "Required. Defragments a data directory not in use by etcd."},
     {.name = NULL},
 };
 
 const struct flag migrate_flags[] = {
     {"data-dir", '\0', FLAG_STRING, NULL, "Path to the etcd data dir"},
-    {"force", '\0', FLAG_BOOL, NULL, "Ignore migration failure and forcefully override storage version. Not recommended."},
+    {"force", '\0', FLAG_BOOL, NULL,
+     "Ignore migration failure and forcefully override storage version. Not recommended."},
     {"target-version", '\0', FLAG_STRING, NULL,
-     "Target etcd version to migrate contents of data dir. Minimal value 3.5. Format \"X.Y\" for example 3.6."},
+     "Target etcd version to migrate contents of data dir. Minimal value 3.5. Format \"X.Y\" for "
+     "example 3.6."},
     {.name = NULL},
 };
 
@@ -33,13 +36,16 @@ static enum err defragment(struct utl *u, const char *dir, struct err_ctx *ec)
         return e;
     }
     struct backend_stats before = b->ops->stats(b);
-    log_info(u->log, "defragmenting", F_STR("path", dir), F_INT("current-db-size-bytes", before.file_bytes),
+    log_info(u->log, "defragmenting", F_STR("path", dir),
+             F_INT("current-db-size-bytes", before.file_bytes),
              F_INT("current-db-size-in-use-bytes", before.in_use_bytes));
     e = b->ops->defrag(b, ec);
     struct backend_stats after = b->ops->stats(b);
     if (e == OK) {
-        log_info(u->log, "finished defragmenting directory", F_STR("path", dir), F_INT("current-db-size-bytes-diff", after.file_bytes - before.file_bytes),
-                 F_INT("current-db-size-bytes", after.file_bytes), F_INT("current-db-size-in-use-bytes", after.in_use_bytes));
+        log_info(u->log, "finished defragmenting directory", F_STR("path", dir),
+                 F_INT("current-db-size-bytes-diff", after.file_bytes - before.file_bytes),
+                 F_INT("current-db-size-bytes", after.file_bytes),
+                 F_INT("current-db-size-in-use-bytes", after.in_use_bytes));
     }
     b->ops->close(&b);
     return e;
@@ -59,7 +65,8 @@ int defrag_run(struct utl *u)
     if (e == OK || e == ERR_LOCKED) {
         return e == OK ? 0 : EXIT_LOCKED;
     }
-    return utl_fail(EXIT_ERROR, "Failed to defragment etcd data[%s] (%s)", data_dir, why.text[0] != '\0' ? why.text : err_text(e));
+    return utl_fail(EXIT_ERROR, "Failed to defragment etcd data[%s] (%s)", data_dir,
+                    why.text[0] != '\0' ? why.text : err_text(e));
 }
 
 /* "3.6" and nothing else. */
@@ -70,12 +77,14 @@ static bool parse_target(const char *text, uint64_t *major, uint64_t *minor)
         return false;
     }
     char *first = xstrndup(text, (size_t)(dot - text));
-    bool fits = text_uint(first, 10, major, NULL) == OK && text_uint(dot + 1, 10, minor, NULL) == OK;
+    bool fits =
+        text_uint(first, 10, major, NULL) == OK && text_uint(dot + 1, 10, minor, NULL) == OK;
     free(first);
     return fits;
 }
 
-/* Our data directories have one form for every version of etcd whose cluster the member is in, so there is nothing to be changed; an etcd's own
+/* Our data directories have one form for every version of etcd whose cluster the member is in,
+ * so there is nothing to be changed; an etcd's own
  * directory is etcdutl's. */
 int migrate_run(struct utl *u)
 {
@@ -86,23 +95,31 @@ int migrate_run(struct utl *u)
     struct bytes quoted = {0};
     if (!parse_target(target, &major, &minor)) {
         text_quote(&quoted, slice_str(target));
-        int code = utl_fail(EXIT_BAD_ARGS, "wrong target version format, expected \"X.Y\", got %.*s", (int)quoted.len, (const char *)quoted.data);
+        int code =
+            utl_fail(EXIT_BAD_ARGS, "wrong target version format, expected \"X.Y\", got %.*s",
+                     (int)quoted.len, (const char *)quoted.data);
         bytes_deinit(&quoted);
         return code;
     }
     if (major != 3 || minor < MIGRATE_OLDEST_MINOR) {
-        return utl_fail(EXIT_BAD_ARGS, "target version \"%s\" not supported. Minimal \"3.%u\"", target, MIGRATE_OLDEST_MINOR);
+        return utl_fail(EXIT_BAD_ARGS, "target version \"%s\" not supported. Minimal \"3.%u\"",
+                        target, MIGRATE_OLDEST_MINOR);
     }
     char *dir = store_dir_of(data_dir);
     bool ours = dir != NULL;
     free(dir);
     if (!ours) {
-        return utl_fail(EXIT_ERROR, "%s is no data directory of pintle; those of etcd are migrated by etcdutl", data_dir);
+        return utl_fail(EXIT_ERROR,
+                        "%s is no data directory of pintle; those of etcd are migrated by etcdutl",
+                        data_dir);
     }
     if (minor == MIGRATE_NEWEST_MINOR) {
         log_info(u->log, "storage version up-to-date", F_STR("storage-version", target));
         return 0;
     }
-    return utl_fail(EXIT_ERROR, "cannot migrate to version %s: a data directory of pintle has one form. For etcd %s, save a snapshot and restore it with the "
-                                "etcdutl of that version", target, target);
+    return utl_fail(EXIT_ERROR,
+                    "cannot migrate to version %s: a data directory of pintle has one form. For "
+                    "etcd %s, save a snapshot and restore it with the "
+                    "etcdutl of that version",
+                    target, target);
 }

@@ -15,7 +15,8 @@ const struct flag hashkv_flags[] = {
     {.name = NULL},
 };
 
-static enum err hash_store(struct utl *u, const char *dir, int64_t revision, struct hash_kv *out, struct err_ctx *ec)
+static enum err hash_store(struct utl *u, const char *dir, int64_t revision, struct hash_kv *out,
+                           struct err_ctx *ec)
 {
     struct backend *b = NULL;
     struct engine *e = NULL;
@@ -32,7 +33,8 @@ static enum err hash_store(struct utl *u, const char *dir, int64_t revision, str
     return err;
 }
 
-static enum err hash_file(const char *path, int64_t revision, struct hash_kv *out, struct err_ctx *ec)
+static enum err hash_file(const char *path, int64_t revision, struct hash_kv *out,
+                          struct err_ctx *ec)
 {
     struct source s;
     struct bolt_info info;
@@ -59,7 +61,8 @@ static void print_hash(enum utl_format format, const struct hash_kv *h)
     };
     struct utl_field f[ARRAY_LEN(rows)];
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
-        f[i] = (struct utl_field){.title = rows[i].title, .column = rows[i].column, .json = rows[i].json};
+        f[i] = (struct utl_field){
+            .title = rows[i].title, .column = rows[i].column, .json = rows[i].json};
         (void)snprintf(f[i].shown, sizeof(f[i].shown), "%" PRId64, rows[i].value);
         memcpy(f[i].plain, f[i].shown, sizeof(f[i].plain));
     }
@@ -81,7 +84,8 @@ int hashkv_run(struct utl *u)
     }
     int64_t revision = flag_number(&u->flags, "rev");
     char *dir = store_dir_of(path);
-    enum err e = dir != NULL ? hash_store(u, dir, revision, &h, &why) : hash_file(path, revision, &h, &why);
+    enum err e =
+        dir != NULL ? hash_store(u, dir, revision, &h, &why) : hash_file(path, revision, &h, &why);
     free(dir);
     if (e == ERR_LOCKED) {
         return EXIT_LOCKED;

@@ -1,6 +1,7 @@
 /* main.c - find the command, read its flags, run it.
  *
- * A beginning of a name will do when only one name begins so. etcdutl prints what is wrong with the words twice, before its usage and at the end.
+ * A beginning of a name will do when only one name begins so. etcdutl prints what is wrong with the
+ * words twice, before its usage and at the end.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +22,8 @@ static bool takes_next(const struct flag_set *known, const char *w)
 {
     size_t i = 0;
     if (strncmp(w, "--", 2) == 0) {
-        return strchr(w, '=') == NULL && strcmp(w, "--help") != 0 && !(flags_find(known, w + 2, &i) && known->flags[i]->kind == FLAG_BOOL);
+        return strchr(w, '=') == NULL && strcmp(w, "--help") != 0 &&
+               !(flags_find(known, w + 2, &i) && known->flags[i]->kind == FLAG_BOOL);
     }
     return w[0] == '-' && w[1] != '\0' && w[2] == '\0' && w[1] != 'h';
 }
@@ -63,7 +65,8 @@ static int unknown_command(const char *program, const char *word)
     (void)fputs(error, stderr);
     bool any = false;
     for (const struct utl_command *c = utl_commands; c->path != NULL; c++) {
-        bool near = text_distance(word, c->path) <= SUGGEST_DISTANCE || strncasecmp(c->path, word, strlen(word)) == 0;
+        bool near = text_distance(word, c->path) <= SUGGEST_DISTANCE ||
+                    strncasecmp(c->path, word, strlen(word)) == 0;
         if (utl_is_child(NULL, c) && near) {
             (void)fprintf(stderr, "%s\t%s\n", any ? "" : "\nDid you mean this?\n", c->path);
             any = true;
@@ -112,7 +115,8 @@ static char *lacks(const struct utl *u, const struct utl_command *c)
     }
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         if (names[i] != NULL && !flag(&u->flags, names[i])->changed) {
-            char *more = text == NULL ? xasprintf("\"%s\"", names[i]) : xasprintf("%s, \"%s\"", text, names[i]);
+            char *more = text == NULL ? xasprintf("\"%s\"", names[i])
+                                      : xasprintf("%s, \"%s\"", text, names[i]);
             free(text);
             text = more;
         }

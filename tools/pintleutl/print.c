@@ -35,7 +35,10 @@ enum err utl_stat(const char *path, struct err_ctx *why)
 
 int utl_format(struct utl *u, enum utl_format *out)
 {
-    static const char *const names[] = {[FORMAT_SIMPLE] = "simple", [FORMAT_FIELDS] = "fields", [FORMAT_JSON] = "json", [FORMAT_TABLE] = "table"};
+    static const char *const names[] = {[FORMAT_SIMPLE] = "simple",
+                                        [FORMAT_FIELDS] = "fields",
+                                        [FORMAT_JSON] = "json",
+                                        [FORMAT_TABLE] = "table"};
     const char *wanted = flag_text(&u->flags, "write-out");
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         if (strcmp(wanted, names[i]) == 0) {
@@ -43,7 +46,9 @@ int utl_format(struct utl *u, enum utl_format *out)
             return 0;
         }
     }
-    return utl_fail(EXIT_BAD_FEATURE, strcmp(wanted, "protobuf") == 0 ? "protobuf not supported as output format" : "unsupported output format");
+    return utl_fail(EXIT_BAD_FEATURE, strcmp(wanted, "protobuf") == 0
+                                          ? "protobuf not supported as output format"
+                                          : "unsupported output format");
 }
 
 static void print_json(const struct utl_field *fields, size_t n)

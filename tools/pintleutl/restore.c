@@ -1,10 +1,14 @@
 /* restore.c - `snapshot restore`: a snapshot becomes a member of a new cluster.
  *
- * The member is built in DIR/member.restoring, on the disk where it is to stay, and gets its name when all of it is durable; a separate log is built beside
- * its place and named just before. So DIR either has a whole member or, marked by the folder that is left, none, and then no server starts on it.
+ * The member is built in DIR/member.restoring, on the disk where it is to stay, and gets its name
+ * when all of it is durable; a separate log is built beside
+ * its place and named just before. So DIR either has a whole member or, marked by the folder that
+ * is left, none, and then no server starts on it.
  *
- *     what a new member of a cluster of n finds: a store at entry n of term 1, whose members and configuration are those of --initial-cluster, and a log
- *     that begins behind it. Members that are added later get the store as a snapshot, since no log has what the file had.
+ *     what a new member of a cluster of n finds: a store at entry n of term 1, whose members and
+ *     configuration are those of --initial-cluster, and a log
+ *     that begins behind it. Members that are added later get the store as a snapshot, since no log
+ *     has what the file had.
  */
 #include <ftw.h>
 #include <stdlib.h>
@@ -27,19 +31,26 @@
 #define INITIAL_TERM 1u
 
 const struct flag restore_flags[] = {
-    {"bump-revision", '\0', FLAG_UINT, NULL, "How much to increase the latest revision after restore"},
+    {"bump-revision", '\0', FLAG_UINT, NULL,
+     "How much to increase the latest revision after restore"},
     {"data-dir", '\0', FLAG_STRING, NULL, "Path to the output data directory"},
     {"initial-advertise-peer-urls", '\0', FLAG_STRING, "http://localhost:2380",
      "List of this member's peer URLs to advertise to the rest of the cluster"},
-    {"initial-cluster", '\0', FLAG_STRING, "default=http://localhost:2380", "Initial cluster configuration for restore bootstrap"},
-    {"initial-cluster-token", '\0', FLAG_STRING, "etcd-cluster", "Initial cluster token for the etcd cluster during restore bootstrap"},
+    {"initial-cluster", '\0', FLAG_STRING, "default=http://localhost:2380",
+     "Initial cluster configuration for restore bootstrap"},
+    {"initial-cluster-token", '\0', FLAG_STRING, "etcd-cluster",
+     "Initial cluster token for the etcd cluster during restore bootstrap"},
     {"initial-memory-map-size", '\0', FLAG_UINT, "10737418240",
-     "Initial memory map size of the database in bytes. It uses the default value if not defined or defined to 0"},
+     "Initial memory map size of the database in bytes. It uses the default value if not defined "
+     "or defined to 0"},
     {"mark-compacted", '\0', FLAG_BOOL, NULL,
-     "Mark the latest revision after restore as the point of scheduled compaction (required if --bump-revision > 0, disallowed otherwise)"},
+     "Mark the latest revision after restore as the point of scheduled compaction (required if "
+     "--bump-revision > 0, disallowed otherwise)"},
     {"name", '\0', FLAG_STRING, "default", "Human-readable name for this member"},
-    {"skip-hash-check", '\0', FLAG_BOOL, NULL, "Ignore snapshot integrity hash value (required if copied from data directory)"},
-    {"wal-dir", '\0', FLAG_STRING, NULL, "Path to the WAL directory (use --data-dir if none given)"},
+    {"skip-hash-check", '\0', FLAG_BOOL, NULL,
+     "Ignore snapshot integrity hash value (required if copied from data directory)"},
+    {"wal-dir", '\0', FLAG_STRING, NULL,
+     "Path to the WAL directory (use --data-dir if none given)"},
     {.name = NULL},
 };
 
@@ -47,15 +58,16 @@ struct restore {
     struct utl *u;
     struct source source;
     struct founders founders;
-    const struct member_peer *own; /* one of them */
-    char *data_dir, *snap_dir, *wal_dir; /* owned; where things go */
+    const struct member_peer *own;        /* one of them */
+    char *data_dir, *snap_dir, *wal_dir;  /* owned; where things go */
     char *stage, *stage_snap, *stage_wal; /* owned; where they are made */
     bool wal_apart;
     bool made_dir, has_stage;
     struct vfs_file *lock; /* owned */
 };
 
-/* --- flags ------------------------------------------------------------------------------------------ */
+/* --- flags
+ * ------------------------------------------------------------------------------------------ */
 
 static int compare_strings(const void *a, const void *b)
 {
@@ -95,12 +107,16 @@ static enum err read_founders(struct restore *r, struct err_ctx *ec)
     char **advertised = NULL;
     enum err e = read_advertised(flag_text(f, "initial-advertise-peer-urls"), &advertised, ec);
     if (e == OK) {
-        e = founders_parse(flag_text(f, "initial-cluster"), flag_text(f, "initial-cluster-token"), &r->founders, ec);
+        e = founders_parse(flag_text(f, "initial-cluster"), flag_text(f, "initial-cluster-token"),
+                           &r->founders, ec);
     }
     if (e == OK) {
         r->own = founders_named(&r->founders, flag_text(f, "name"));
-        e = r->own != NULL ? OK
-                           : err_set(ec, ERR_INVALID, "couldn't find local name \"%s\" in the initial cluster configuration", flag_text(f, "name"));
+        e = r->own != NULL
+                ? OK
+                : err_set(ec, ERR_INVALID,
+                          "couldn't find local name \"%s\" in the initial cluster configuration",
+                          flag_text(f, "name"));
     }
     if (e == OK) {
         e = advertised_check(r->own, (const char *const *)advertised, r->u->log, ec);
@@ -129,16 +145,20 @@ static void name_paths(struct restore *r)
     const struct flag_set *f = &r->u->flags;
     const char *data_dir = flag_text(f, "data-dir");
     const char *wal_dir = flag_text(f, "wal-dir");
-    r->data_dir = data_dir[0] != '\0' ? path_of(data_dir) : xasprintf("%s.etcd", flag_text(f, "name"));
+    r->data_dir =
+        data_dir[0] != '\0' ? path_of(data_dir) : xasprintf("%s.etcd", flag_text(f, "name"));
     r->snap_dir = xasprintf("%s/" LAYOUT_MEMBER "/snap", r->data_dir);
     r->wal_apart = wal_dir[0] != '\0';
-    r->wal_dir = r->wal_apart ? path_of(wal_dir) : xasprintf("%s/" LAYOUT_MEMBER "/wal", r->data_dir);
+    r->wal_dir =
+        r->wal_apart ? path_of(wal_dir) : xasprintf("%s/" LAYOUT_MEMBER "/wal", r->data_dir);
     r->stage = xasprintf("%s/" LAYOUT_RESTORING, r->data_dir);
     r->stage_snap = xasprintf("%s/snap", r->stage);
-    r->stage_wal = r->wal_apart ? xasprintf("%s.restoring", r->wal_dir) : xasprintf("%s/wal", r->stage);
+    r->stage_wal =
+        r->wal_apart ? xasprintf("%s.restoring", r->wal_dir) : xasprintf("%s/wal", r->stage);
 }
 
-/* --- folders ------------------------------------------------------------------------------------------ */
+/* --- folders
+ * ------------------------------------------------------------------------------------------ */
 
 static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
 {
@@ -150,7 +170,9 @@ static int remove_one(const char *path, const struct stat *st, int kind, struct 
 
 static void remove_tree(const char *path)
 {
-    (void)nftw(path, remove_one, TREE_FOLDERS_OPEN, FTW_DEPTH | FTW_PHYS); /* what stays is in the way of the next restore, which then says so */
+    (void)nftw(path, remove_one, TREE_FOLDERS_OPEN,
+               FTW_DEPTH |
+                   FTW_PHYS); /* what stays is in the way of the next restore, which then says so */
 }
 
 static void look(void *arg, const char *name)
@@ -175,10 +197,13 @@ static enum err check_free(const struct restore *r, struct err_ctx *ec)
     struct vfs_stat st;
     struct err_ctx ignored = {{0}};
     bool in_use = false;
-    if (v->ops->stat(v, r->data_dir, &st, &ignored) == OK && (v->ops->list(v, r->data_dir, look, &in_use, &ignored) != OK || in_use)) {
+    if (v->ops->stat(v, r->data_dir, &st, &ignored) == OK &&
+        (v->ops->list(v, r->data_dir, look, &in_use, &ignored) != OK || in_use)) {
         return refuse(ec, "data-dir", r->data_dir, "not empty or could not be read");
     }
-    return r->wal_apart && v->ops->stat(v, r->wal_dir, &st, &ignored) == OK ? refuse(ec, "wal-dir", r->wal_dir, "exists") : OK;
+    return r->wal_apart && v->ops->stat(v, r->wal_dir, &st, &ignored) == OK
+               ? refuse(ec, "wal-dir", r->wal_dir, "exists")
+               : OK;
 }
 
 /* Make `path` and what is above it; *made: it was not there. */
@@ -208,7 +233,9 @@ static enum err make_dirs(const char *path, bool *made, struct err_ctx *ec)
 static enum err sync_parent(const char *path, struct err_ctx *ec)
 {
     const char *slash = strrchr(path, '/');
-    char *parent = slash == NULL ? xstrdup(".") : slash == path ? xstrdup("/") : xstrndup(path, (size_t)(slash - path));
+    char *parent = slash == NULL   ? xstrdup(".")
+                   : slash == path ? xstrdup("/")
+                                   : xstrndup(path, (size_t)(slash - path));
     enum err e = vfs_real()->ops->sync_dir(vfs_real(), parent, ec);
     free(parent);
     return e;
@@ -251,7 +278,8 @@ static void give_up(struct restore *r)
     }
 }
 
-/* --- store and log -------------------------------------------------------------------------------------- */
+/* --- store and log
+ * -------------------------------------------------------------------------------------- */
 
 static struct member_info *infos_of(const struct founders *f)
 {
@@ -273,8 +301,10 @@ static void tell_members(const struct restore *r)
     (void)snprintf(cluster, sizeof(cluster), "%llx", (unsigned long long)r->founders.cluster_id);
     for (size_t i = 0; i < r->founders.n; i++) {
         const struct member_peer *p = &r->founders.peers[i];
-        log_info(r->u->log, "added member", F_STR("cluster-id", cluster), F_STR("local-member-id", "0"), F_HEX("added-peer-id", p->id),
-                 F_STRS("added-peer-peer-urls", p->peer_urls), F_BOOL("added-peer-is-learner", false));
+        log_info(r->u->log, "added member", F_STR("cluster-id", cluster),
+                 F_STR("local-member-id", "0"), F_HEX("added-peer-id", p->id),
+                 F_STRS("added-peer-peer-urls", p->peer_urls),
+                 F_BOOL("added-peer-is-learner", false));
     }
 }
 
@@ -293,9 +323,11 @@ static enum err make_store(struct restore *r, struct err_ctx *ec)
     staged_discard(&staged);
     free(members);
     if (e == OK && bump > 0) {
-        log_info(r->u->log, "bumping latest revision", F_INT("latest-revision", founding.revision), F_UINT("bump-amount", bump),
+        log_info(r->u->log, "bumping latest revision", F_INT("latest-revision", founding.revision),
+                 F_UINT("bump-amount", bump),
                  F_INT("new-latest-revision", founding.revision + (int64_t)bump));
-        log_info(r->u->log, "marking revision compacted", F_INT("revision", founding.revision + (int64_t)bump));
+        log_info(r->u->log, "marking revision compacted",
+                 F_INT("revision", founding.revision + (int64_t)bump));
     }
     return e;
 }
@@ -303,11 +335,14 @@ static enum err make_store(struct restore *r, struct err_ctx *ec)
 static enum err make_log(struct restore *r, struct err_ctx *ec)
 {
     uint64_t n = r->founders.n;
-    struct wal_config wc = {.vfs = vfs_real(), .dir = r->stage_wal, .segment_bytes = WAL_SEGMENT_BYTES_DEFAULT};
+    struct wal_config wc = {
+        .vfs = vfs_real(), .dir = r->stage_wal, .segment_bytes = WAL_SEGMENT_BYTES_DEFAULT};
     struct wal *w = NULL;
-    enum err e = wal_create(&wc, (struct wal_identity){r->founders.cluster_id, r->own->id}, n + 1, &w, ec);
+    enum err e =
+        wal_create(&wc, (struct wal_identity){r->founders.cluster_id, r->own->id}, n + 1, &w, ec);
     if (e == OK) {
-        struct wal_batch batch = {.has_hard_state = true, .hard_state = {.term = INITIAL_TERM, .vote = 0, .commit = n}};
+        struct wal_batch batch = {.has_hard_state = true,
+                                  .hard_state = {.term = INITIAL_TERM, .vote = 0, .commit = n}};
         e = wal_append(w, &batch, NULL, ec);
     }
     wal_close(&w);
@@ -333,12 +368,15 @@ static enum err put_in_place(struct restore *r, struct err_ctx *ec)
     return e;
 }
 
-/* --- the command -------------------------------------------------------------------------------------------- */
+/* --- the command
+ * -------------------------------------------------------------------------------------------- */
 
 static void tell(const struct restore *r, const char *what)
 {
-    log_info(r->u->log, what, F_STR("path", r->u->flags.args[0]), F_STR("wal-dir", r->wal_dir), F_STR("data-dir", r->data_dir),
-             F_STR("snap-dir", r->snap_dir), F_UINT("initial-memory-map-size", flag_number(&r->u->flags, "initial-memory-map-size")));
+    log_info(
+        r->u->log, what, F_STR("path", r->u->flags.args[0]), F_STR("wal-dir", r->wal_dir),
+        F_STR("data-dir", r->data_dir), F_STR("snap-dir", r->snap_dir),
+        F_UINT("initial-memory-map-size", flag_number(&r->u->flags, "initial-memory-map-size")));
 }
 
 static enum err restore(struct restore *r, struct err_ctx *ec)
@@ -369,7 +407,8 @@ static enum err restore(struct restore *r, struct err_ctx *ec)
 
 static void restore_deinit(struct restore *r)
 {
-    char *const owned[] = {r->data_dir, r->snap_dir, r->wal_dir, r->stage, r->stage_snap, r->stage_wal};
+    char *const owned[] = {r->data_dir, r->snap_dir,   r->wal_dir,
+                           r->stage,    r->stage_snap, r->stage_wal};
     for (size_t i = 0; i < ARRAY_LEN(owned); i++) {
         free(owned[i]);
     }

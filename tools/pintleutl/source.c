@@ -51,7 +51,8 @@ static void add_list(struct bytes *out, const uint8_t *sum)
     bytes_add_str(out, "]");
 }
 
-static enum err digest(struct source *s, uint64_t n, uint8_t out[EVP_MAX_MD_SIZE], struct err_ctx *ec)
+static enum err digest(struct source *s, uint64_t n, uint8_t out[EVP_MAX_MD_SIZE],
+                       struct err_ctx *ec)
 {
     EVP_MD_CTX *md = EVP_MD_CTX_new();
     ASSERT(md != NULL);

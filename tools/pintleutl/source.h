@@ -1,8 +1,10 @@
 /* source.h - a bbolt file as the engine's reader takes it, and the sum at its end.
  *
- * What        Opens a file for reading and looks whether the last bytes are a SHA-256 of all before.
+ * What        Opens a file for reading and looks whether the last bytes are a SHA-256 of all
+ *             before.
  * Callers     the commands.   Thread  one.
- * Source      etcd appends the sum to snapshots it hands out; a file of whole 512-byte sectors has none.
+ * Source      etcd appends the sum to snapshots it hands out; a file of whole 512-byte sectors has
+ *             none.
  */
 #ifndef TOOLS_PINTLEUTL_SOURCE_H
 #define TOOLS_PINTLEUTL_SOURCE_H

@@ -53,7 +53,8 @@ int status_run(struct utl *u)
     if (e == OK) {
         e = bolt_check(&s.bolt, &info, &why);
         if (e != OK) {
-            code = utl_fail(EXIT_ERROR, "snapshot file integrity check failed. 1 errors found.\n%s", why.text[0] != '\0' ? why.text : err_text(e));
+            code = utl_fail(EXIT_ERROR, "snapshot file integrity check failed. 1 errors found.\n%s",
+                            why.text[0] != '\0' ? why.text : err_text(e));
         }
     }
     if (code == 0 && e == OK) {

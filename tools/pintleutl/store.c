@@ -30,7 +30,9 @@ char *store_dir_of(const char *path)
     char *candidates[] = {
         xasprintf("%s" SNAP_FOLDER, path),
         xstrdup(path),
-        strcmp(name, STORE_FILE) != 0 ? NULL : slash == NULL ? xstrdup(".") : xstrndup(path, (size_t)(slash - path) + 1),
+        strcmp(name, STORE_FILE) != 0 ? NULL
+        : slash == NULL               ? xstrdup(".")
+                                      : xstrndup(path, (size_t)(slash - path) + 1),
     };
     char *found = NULL;
     for (size_t i = 0; i < sizeof(candidates) / sizeof(candidates[0]); i++) {
@@ -54,7 +56,8 @@ enum err store_open(struct utl *u, const char *dir, struct backend **out, struct
         }
         if (timeout_ns != 0 && (int64_t)(clock_now_ns(clock_real()) - start_ns) >= timeout_ns) {
             char *path = xasprintf("%s/" STORE_FILE, dir);
-            log_fatal(u->log, "failed to open database", F_STR("path", path), F_STR("error", "timeout"));
+            log_fatal(u->log, "failed to open database", F_STR("path", path),
+                      F_STR("error", "timeout"));
             free(path);
             return e;
         }

@@ -9,9 +9,11 @@
 #include "engine/backend.h"
 #include "tools/pintleutl/utl.h"
 
-/* The folder of our store that `path` means: a data directory, the folder itself, or the file in it. NULL: none of ours. The caller frees. */
+/* The folder of our store that `path` means: a data directory, the folder itself, or the file in
+ * it. NULL: none of ours. The caller frees. */
 char *store_dir_of(const char *path);
 /* ERR_LOCKED after the timeout, which is then logged; else as backend_lmdb_open. */
-MUST_CHECK enum err store_open(struct utl *u, const char *dir, struct backend **out, struct err_ctx *ec);
+MUST_CHECK enum err store_open(struct utl *u, const char *dir, struct backend **out,
+                               struct err_ctx *ec);
 
 #endif

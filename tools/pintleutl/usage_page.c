@@ -21,7 +21,8 @@ static bool list_children(const struct utl_command *parent, FILE *out)
     bool any = false;
     for (const struct utl_command *c = utl_commands; c->path != NULL; c++) {
         if (utl_is_child(parent, c)) {
-            (void)fprintf(out, "%s  %-*s %s\n", any ? "" : "\nAvailable Commands:\n", NAME_COLUMN, utl_command_name(c), c->text);
+            (void)fprintf(out, "%s  %-*s %s\n", any ? "" : "\nAvailable Commands:\n", NAME_COLUMN,
+                          utl_command_name(c), c->text);
             any = true;
         }
     }
@@ -45,6 +46,8 @@ void utl_usage(const char *program, const struct utl_command *c, bool with_help,
         usage_flags(flags, n, NULL, out);
     }
     if (parent) {
-        (void)fprintf(out, "\nUse \"%s%s%s [command] --help\" for more information about a command.\n", program, blank, path);
+        (void)fprintf(out,
+                      "\nUse \"%s%s%s [command] --help\" for more information about a command.\n",
+                      program, blank, path);
     }
 }

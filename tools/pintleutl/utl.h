@@ -1,6 +1,7 @@
 /* utl.h - the commands of pintleutl, which work on files of members that do not run.
  *
- * What        One run of one command: its flags and words. Each command prints what etcdutl would print, and returns the exit code.
+ * What        One run of one command: its flags and words. Each command prints what etcdutl would
+ *             print, and returns the exit code.
  * Callers     main.c, the commands.   Thread  one.
  * Source      cli.md 14.
  */
@@ -42,7 +43,8 @@ struct utl_command {
 extern const struct utl_command utl_commands[]; /* ended by one without a path */
 extern const struct flag utl_global_flags[];
 const char *utl_command_name(const struct utl_command *c); /* the last word of its path */
-bool utl_is_child(const struct utl_command *parent, const struct utl_command *c); /* parent NULL: of the program itself */
+bool utl_is_child(const struct utl_command *parent,
+                  const struct utl_command *c); /* parent NULL: of the program itself */
 /* The child that `word`, or a beginning of it, names. NULL: none, or several. */
 const struct utl_command *utl_child(const struct utl_command *parent, const char *word);
 /* Its flags with the inherited ones. */
@@ -53,7 +55,8 @@ void utl_usage(const char *program, const struct utl_command *c, bool with_help,
 
 /* "Error: ..." on standard error; returns `code`. */
 int utl_fail(int code, const char *fmt, ...) PRINTF_LIKE(2, 3);
-/* What Go says of a file that cannot be looked at: "stat x: no such file or directory". OK: it is there. */
+/* What Go says of a file that cannot be looked at: "stat x: no such file or directory". OK: it
+ * is there. */
 MUST_CHECK enum err utl_stat(const char *path, struct err_ctx *why);
 /* -w, for commands that look at it. 0, or the exit code. */
 int utl_format(struct utl *u, enum utl_format *out);

@@ -7,9 +7,9 @@
 #include <cmocka.h>
 
 #include "base/assert.h"
-#include "tools/pintlectl/failure_texts.h"
 #include "tools/cli/flags.h"
 #include "tools/cli/text.h"
+#include "tools/pintlectl/failure_texts.h"
 #include "tools/pintlectl/txn_text.h"
 
 #include <stdlib.h>
@@ -56,8 +56,16 @@ static void unquoting(void **state)
         const char *value; /* NULL: no literal */
         size_t used;
     } rows[] = {
-        {"\"a\\x41\\101\\u00e9\\n\" rest", "aAA\xc3\xa9\n", 19}, {"`raw\\n` x", "raw\\n", 7}, {"\"open", NULL, 0}, {"\"\\q\"", NULL, 0},
-        {"\"\\x4\"", NULL, 0},   {"\"\\ud800\"", NULL, 0}, {"bare", NULL, 0},  {"\"\\400\"", NULL, 0}, {"\"\\", NULL, 0}, {"", NULL, 0},
+        {"\"a\\x41\\101\\u00e9\\n\" rest", "aAA\xc3\xa9\n", 19},
+        {"`raw\\n` x", "raw\\n", 7},
+        {"\"open", NULL, 0},
+        {"\"\\q\"", NULL, 0},
+        {"\"\\x4\"", NULL, 0},
+        {"\"\\ud800\"", NULL, 0},
+        {"bare", NULL, 0},
+        {"\"\\400\"", NULL, 0},
+        {"\"\\", NULL, 0},
+        {"", NULL, 0},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         struct bytes out = {0};
@@ -83,7 +91,8 @@ static void numbers(void **state)
     assert_int_equal(text_int("-9223372036854775808", 10, &v, NULL), OK);
     assert_true(v == INT64_MIN);
     assert_int_equal(text_int("9223372036854775808", 10, &v, &why), ERR_INVALID);
-    assert_string_equal(why.text, "strconv.ParseInt: parsing \"9223372036854775808\": value out of range");
+    assert_string_equal(why.text,
+                        "strconv.ParseInt: parsing \"9223372036854775808\": value out of range");
     assert_int_equal(text_uint("zz", 16, &u, &why), ERR_INVALID);
     assert_string_equal(why.text, "strconv.ParseUint: parsing \"zz\": invalid syntax");
     assert_int_equal(text_int("", 10, &v, NULL), ERR_INVALID);
@@ -92,7 +101,9 @@ static void numbers(void **state)
     static const struct {
         uint64_t n;
         const char *text;
-    } sizes[] = {{0, "0 B"}, {9, "9 B"}, {20480, "20 kB"}, {24576, "25 kB"}, {1234567, "1.2 MB"}, {2147483648, "2.1 GB"}, {999, "999 B"}};
+    } sizes[] = {{0, "0 B"},       {9, "9 B"},          {20480, "20 kB"},
+                 {24576, "25 kB"}, {1234567, "1.2 MB"}, {2147483648, "2.1 GB"},
+                 {999, "999 B"}};
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
         text_size(sizes[i].n, size);
         assert_string_equal(size, sizes[i].text);
@@ -128,9 +139,12 @@ static void words(void **state)
     bytes_deinit(&b);
 }
 
-static const struct flag flags_of_test[] = {{"prefix", 0, FLAG_BOOL, NULL, ""},         {"rev", 0, FLAG_INT64, NULL, ""},
-                                            {"write-out", 'w', FLAG_STRING, "simple", ""}, {"interactive", 'i', FLAG_BOOL, NULL, ""},
-                                            {"endpoints", 0, FLAG_STRINGS, "x:1", ""},  {"wait", 0, FLAG_DURATION, "5s", ""},
+static const struct flag flags_of_test[] = {{"prefix", 0, FLAG_BOOL, NULL, ""},
+                                            {"rev", 0, FLAG_INT64, NULL, ""},
+                                            {"write-out", 'w', FLAG_STRING, "simple", ""},
+                                            {"interactive", 'i', FLAG_BOOL, NULL, ""},
+                                            {"endpoints", 0, FLAG_STRINGS, "x:1", ""},
+                                            {"wait", 0, FLAG_DURATION, "5s", ""},
                                             {0}};
 
 static void flags(void **state)
@@ -146,9 +160,14 @@ static void flags(void **state)
         {{"-iz"}, "unknown shorthand flag: 'z' in -z"},
         {{"--rev"}, "flag needs an argument: --rev"},
         {{"-w"}, "flag needs an argument: 'w' in -w"},
-        {{"--rev", "abc"}, "invalid argument \"abc\" for \"--rev\" flag: strconv.ParseInt: parsing \"abc\": invalid syntax"},
-        {{"--prefix=x"}, "invalid argument \"x\" for \"--prefix\" flag: strconv.ParseBool: parsing \"x\": invalid syntax"},
-        {{"--wait", "5"}, "invalid argument \"5\" for \"--wait\" flag: time: missing unit in duration \"5\""},
+        {{"--rev", "abc"},
+         "invalid argument \"abc\" for \"--rev\" flag: strconv.ParseInt: parsing \"abc\": invalid "
+         "syntax"},
+        {{"--prefix=x"},
+         "invalid argument \"x\" for \"--prefix\" flag: strconv.ParseBool: parsing \"x\": invalid "
+         "syntax"},
+        {{"--wait", "5"},
+         "invalid argument \"5\" for \"--wait\" flag: time: missing unit in duration \"5\""},
         {{"--=x"}, "bad flag syntax: --=x"},
     };
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -178,7 +197,8 @@ static void flags(void **state)
 static void lists_and_separator(void **state)
 {
     (void)state;
-    static const char *const given[] = {"--endpoints", "a:1,\"b,c\"", "k", "--endpoints=d", "--", "--rev", "x"};
+    static const char *const given[] = {"--endpoints", "a:1,\"b,c\"", "k", "--endpoints=d",
+                                        "--",          "--rev",       "x"};
     struct arena *a = arena_create(4096, 1 << 20);
     struct flag_set s;
     flags_init(&s, a);
@@ -233,9 +253,12 @@ static void targets(void **state)
         const char *first, *endpoint;
         bool secure;
         const char *target;
-    } rows[] = {{"a:1", "a:1", false, "http://a:1"},       {"a:1", "a:1", true, "https://a:1"},
-                {"http://a:1", "b:2", true, "http://b:2"}, {"https://a:1", "http://b:2/x", false, "https://b:2"},
-                {"unix:///s", "unix:///s", false, "unix:/s"}, {"unixs://s", "unixs://s", false, "unixs:s"}};
+    } rows[] = {{"a:1", "a:1", false, "http://a:1"},
+                {"a:1", "a:1", true, "https://a:1"},
+                {"http://a:1", "b:2", true, "http://b:2"},
+                {"https://a:1", "http://b:2/x", false, "https://b:2"},
+                {"unix:///s", "unix:///s", false, "unix:/s"},
+                {"unixs://s", "unixs://s", false, "unixs:s"}};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         char *t = conn_target(rows[i].first, rows[i].endpoint, rows[i].secure);
         assert_string_equal(t, rows[i].target);
@@ -249,8 +272,9 @@ static void targets(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(quoting),     cmocka_unit_test(unquoting), cmocka_unit_test(numbers),
-        cmocka_unit_test(words),       cmocka_unit_test(flags),     cmocka_unit_test(lists_and_separator),
+        cmocka_unit_test(quoting),     cmocka_unit_test(unquoting),
+        cmocka_unit_test(numbers),     cmocka_unit_test(words),
+        cmocka_unit_test(flags),       cmocka_unit_test(lists_and_separator),
         cmocka_unit_test(comparisons), cmocka_unit_test(targets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
