@@ -6,6 +6,7 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "tools/pintle/dirs.h"
 #include "tools/pintle/layout.h"
 
 static void mode_text(uint32_t mode, char out[11])
@@ -21,22 +22,7 @@ static void mode_text(uint32_t mode, char out[11])
 /* Make `path`, with every folder above it, and see that it can be written to. */
 static enum err make_dir(struct vfs *v, const struct config *c, const char *path, struct err_ctx *ec)
 {
-    char *part = xstrdup(path);
-    enum err e = OK;
-    for (size_t i = 1; e == OK; i++) {
-        if (part[i] != '/' && part[i] != '\0') {
-            continue;
-        }
-        char end = part[i];
-        part[i] = '\0';
-        e = v->ops->mkdir(v, part, ec);
-        e = e == ERR_EXISTS ? OK : e;
-        part[i] = end;
-        if (end == '\0') {
-            break;
-        }
-    }
-    free(part);
+    enum err e = dirs_make(v, path, NULL, ec);
     struct vfs_stat st;
     if (e == OK) {
         e = v->ops->stat(v, path, &st, ec);

@@ -21,6 +21,7 @@
 #include "tools/cli/text.h"
 #include "tools/pintle/advertised.h"
 #include "tools/pintle/cluster.h"
+#include "tools/pintle/dirs.h"
 #include "tools/pintle/layout.h"
 #include "tools/pintle/url.h"
 #include "tools/pintleutl/source.h"
@@ -206,30 +207,6 @@ static enum err check_free(const struct restore *r, struct err_ctx *ec)
                : OK;
 }
 
-/* Make `path` and what is above it; *made: it was not there. */
-static enum err make_dirs(const char *path, bool *made, struct err_ctx *ec)
-{
-    struct vfs *v = vfs_real();
-    char *part = xstrdup(path);
-    enum err e = OK;
-    for (size_t i = 1; e == OK; i++) {
-        if (part[i] != '/' && part[i] != '\0') {
-            continue;
-        }
-        char end = part[i];
-        part[i] = '\0';
-        e = v->ops->mkdir(v, part, ec);
-        *made = e == OK;
-        e = e == ERR_EXISTS ? OK : e;
-        part[i] = end;
-        if (end == '\0') {
-            break;
-        }
-    }
-    free(part);
-    return e;
-}
-
 static enum err sync_parent(const char *path, struct err_ctx *ec)
 {
     const char *slash = strrchr(path, '/');
@@ -246,7 +223,7 @@ static enum err take_dir(struct restore *r, struct err_ctx *ec)
 {
     struct vfs *v = vfs_real();
     bool made = false;
-    enum err e = make_dirs(r->data_dir, &r->made_dir, ec);
+    enum err e = dirs_make(vfs_real(), r->data_dir, &r->made_dir, ec);
     char *path = xasprintf("%s/" LAYOUT_LOCK, r->data_dir);
     if (e == OK) {
         e = v->ops->open(v, path, VFS_CREATE, &r->lock, ec);
@@ -262,8 +239,8 @@ static enum err take_dir(struct restore *r, struct err_ctx *ec)
     r->has_stage = true;
     remove_tree(r->stage);
     remove_tree(r->stage_wal);
-    e = make_dirs(r->stage_snap, &made, ec);
-    e = e == OK ? make_dirs(r->stage_wal, &made, ec) : e;
+    e = dirs_make(vfs_real(), r->stage_snap, &made, ec);
+    e = e == OK ? dirs_make(vfs_real(), r->stage_wal, &made, ec) : e;
     return e == OK ? v->ops->sync_dir(v, r->data_dir, ec) : e;
 }
 
