@@ -6,8 +6,10 @@ compare with is PINTLE_ETCDCTL (3.7.1: everything), else the etcdctl in PATH (3.
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 import unittest
 
 from harness import BINARY_DIR, Server
@@ -16,6 +18,7 @@ OURS = os.path.join(BINARY_DIR, "bin", "pintlectl")
 THEIRS = os.environ.get("PINTLE_ETCDCTL") or shutil.which("etcdctl")
 FORMATS = ("simple", "json", "fields", "protobuf", "table")
 SECONDS = 30
+LOAD_SECONDS = 120
 
 
 def version_of(program):
@@ -287,6 +290,39 @@ class Twins(unittest.TestCase):
             Step(root + "auth disable"),
         )
 
+    def test_checks(self):
+        """What ends them before any load."""
+        self.check(
+            Step("check perf --load x"),
+            Step("check datascale --load xlarge"),
+            Step("put /etcdctl-check-perf/a 1"),
+            Step("put /etcdctl-check-datascale/a 1"),
+            Step(["put", "\u00e9\t", "1"]),
+            Step("check perf"),
+            Step("check datascale --load xLarge"),
+            Step(["check", "perf", "--prefix", "\u00e9\t"]),
+            Step(["check", "datascale", "--prefix", ""]),
+            Step("check perf --load", first_line=True),
+            Step("check perf --command-timeout 1ns -w table"),
+            Step("completion", first_line=True),
+            Step("completion foo", first_line=True),
+            Step("completion bash zsh", first_line=True),
+        )
+
+    def test_completions(self):
+        """The same words are offered, in another order and without a preference for files."""
+        for words in (["ge"], [""], ["get", "--pre"], ["get", "-"], ["-w", ""], ["--write-out", "j"], ["check", "perf", "--load", ""],
+                      ["endpoint", ""], ["endpoint", "health", "--cl"], ["completion", ""], ["get", "k", ""], ["help", ""], ["help", "l"],
+                      ["lease", "t"], ["get", "k", "--sort-by", ""], ["--endpoints", "x", "me"], ["--user", "get", "me"]):
+            offered = []
+            for program, server in zip((THEIRS, self.ours), self.servers):
+                done = self.run_one(program, server, ["__complete", *words], Step("", env={"ETCDCTL_ENDPOINTS": "x"}))
+                lines = [line.split(b"\t")[0].decode() for line in done.stdout.split(b"\n")[:-2]]
+                offered.append({w for w in lines if w.startswith(words[-1])})
+            if NEW:
+                self.assertLessEqual(offered[0] - {"-h"}, offered[1], words)
+                self.assertEqual([w for w in offered[1] - offered[0] if not w.startswith("--")], [], words)
+
     def test_help_is_no_error(self):
         for words in ([], ["help"], ["--help"], ["get", "-h"], ["member"], ["member", "foo"], ["lease", "--help"]):
             done = self.run_one(self.ours, self.servers[1], words, Step(""))
@@ -379,6 +415,61 @@ class Twins(unittest.TestCase):
             self.assertEqual(os.path.getsize(os.path.join(self.folder, "s.db")) % 512, 32)
             self.assertFalse(os.path.exists(os.path.join(self.folder, "s.db.part")))
         self.check(Step("snapshot save a b"), Step("snapshot save x --endpoints a:1,b:2"), Step("snapshot save /none/x"))
+
+
+class Alone(unittest.TestCase):
+    """What has no twin: loads, and scripts of our own."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.server = Server().start()
+        cls.addClassCleanup(cls.server.close)
+
+    def ctl(self, *words):
+        return subprocess.run([OURS, "--endpoints", self.server.endpoint, *words], capture_output=True, text=True, timeout=LOAD_SECONDS)
+
+    def n_keys(self, prefix):
+        out = self.ctl("get", prefix, "--prefix", "--count-only", "-w", "fields").stdout
+        return int(re.search(r'"Count" : (\d+)', out)[1])
+
+    def test_check_perf(self):
+        """An interrupt ends the load early; there is a verdict all the same, and nothing is left."""
+        done = subprocess.Popen([OURS, "--endpoints", self.server.endpoint, "check", "perf", "--auto-compact", "--auto-defrag"],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.addCleanup(lambda: done.poll() is None and done.kill())
+        deadline = time.monotonic() + LOAD_SECONDS
+        while self.n_keys("/etcdctl-check-perf/") < 20 and time.monotonic() < deadline:
+            self.assertIsNone(done.poll())
+        done.send_signal(signal.SIGINT)
+        out, err = done.communicate(timeout=LOAD_SECONDS)
+        self.assertEqual(err, "")
+        self.assertRegex(out, r"^Compacting with revision (\d+)\nCompacted with revision \1\n"
+                         r'Defragmenting "(http://127.0.0.1:\d+)"\nDefragmented "\2"\n'
+                         r"(PASS: Throughput is|FAIL: Throughput too low:) \d+ writes/s\n"
+                         r"(PASS: Slowest request took|Slowest request took too long:) \d+\.\d{6}s\n"
+                         r"(PASS: Stddev is|Stddev too high:) \d+\.\d{6}s\n(PASS|FAIL)\n$")
+        self.assertEqual(done.returncode, 0 if out.endswith("\nPASS\n") else 1)
+        self.assertEqual(self.n_keys("/etcdctl-check-perf/"), 0)
+
+    def test_check_datascale(self):
+        done = self.ctl("check", "datascale", "--prefix", "scale/", "--auto-compact", "--auto-defrag")
+        self.assertEqual(done.stderr, "")
+        self.assertRegex(done.stdout, r"^Start data scale check for work load \[10000 key-value pairs, 1024 bytes per key-value, "
+                         r"50 concurrent clients\].\nCompacting with revision (\d+)\nCompacted with revision \1\n"
+                         r'Defragmenting "(http://127.0.0.1:\d+)"\nDefragmented "\2"\n'
+                         r"PASS: Approximate system memory used : -?\d+\.\d\d MB.\n$")
+        self.assertEqual(done.returncode, 0)
+        self.assertEqual(self.n_keys("scale/"), 0)
+
+    def test_completion_in_bash(self):
+        script = self.ctl("completion", "bash").stdout
+        for words, want in (("member pro", "promote"), ("get --count", "--count-only"), ("mem", "member"), ("-w js", "json"),
+                            ("--write-out = t", "table"), ("check perf --load m", "medium")):
+            asked = f"COMP_WORDS=({OURS} {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}}-1)); _pintlectl_complete; echo ${{COMPREPLY[@]}}"
+            done = subprocess.run(["bash", "-c", script + asked], capture_output=True, text=True, timeout=SECONDS)
+            self.assertEqual((done.stdout, done.stderr), (want + "\n", ""), words)
+        for shell in ("zsh", "fish", "powershell"):
+            self.assertIn("__complete", self.ctl("completion", shell).stdout)
 
 
 if __name__ == "__main__":

@@ -39,45 +39,54 @@ static void line(const size_t *widths, size_t n, const char *left, const char *b
     (void)fprintf(out, "%s\n", right);
 }
 
-static void head(const char *const *cells, const size_t *widths, size_t n, FILE *out)
+static void print_head(const char *const *cells, const size_t *widths, size_t n, FILE *out)
 {
     for (size_t i = 0; i < n; i++) {
         size_t free = widths[i] - width_of(cells[i]);
         (void)fputs("│ ", out);
         spaces(free / 2, out);
         for (const char *p = cells[i]; *p != '\0'; p++) {
-            (void)fputc(toupper((unsigned char)*p), out);
+            (void)fputc(*p == '_' ? ' ' : toupper((unsigned char)*p), out);
         }
         spaces(free - free / 2 + 1, out);
     }
     (void)fputs("│\n", out);
 }
 
-static void row(const char *const *cells, const size_t *widths, size_t n, bool right, FILE *out)
+static void print_row(const char *const *cells, const size_t *widths, size_t n, FILE *out)
 {
     for (size_t i = 0; i < n; i++) {
-        size_t free = widths[i] - width_of(cells[i]);
         (void)fputs("│ ", out);
-        spaces(right ? free : 0, out);
-        (void)fputs(cells[i], out);
-        spaces(right ? 1 : free + 1, out);
+        spaces(widths[i] - width_of(cells[i]), out);
+        (void)fprintf(out, "%s ", cells[i]);
     }
     (void)fputs("│\n", out);
 }
 
-void table_print(const char *const *cells, size_t n_columns, size_t n_rows, bool right, FILE *out)
+static void widen(size_t *widths, const char *const *cells, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        size_t w = width_of(cells[i]);
+        widths[i] = w > widths[i] ? w : widths[i];
+    }
+}
+
+void table_print(const char *const *head, size_t n_columns, const char *const *cells, size_t n_rows,
+                 FILE *out)
 {
     size_t widths[TABLE_COLUMNS_MAX] = {0};
     ASSERT(n_columns <= TABLE_COLUMNS_MAX);
-    for (size_t i = 0; i < n_columns * (n_rows + 1); i++) {
-        size_t w = width_of(cells[i]);
-        widths[i % n_columns] = w > widths[i % n_columns] ? w : widths[i % n_columns];
+    widen(widths, head, n_columns);
+    for (size_t r = 0; r < n_rows; r++) {
+        widen(widths, cells + r * n_columns, n_columns);
     }
     line(widths, n_columns, "┌", "┬", "┐", out);
-    head(cells, widths, n_columns, out);
-    line(widths, n_columns, "├", "┼", "┤", out);
-    for (size_t r = 1; r <= n_rows; r++) {
-        row(cells + r * n_columns, widths, n_columns, right, out);
+    print_head(head, widths, n_columns, out);
+    if (n_rows > 0) {
+        line(widths, n_columns, "├", "┼", "┤", out);
+    }
+    for (size_t r = 0; r < n_rows; r++) {
+        print_row(cells + r * n_columns, widths, n_columns, out);
     }
     line(widths, n_columns, "└", "┴", "┘", out);
 }

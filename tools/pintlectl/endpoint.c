@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "tools/cli/table.h"
 #include "tools/cli/text.h"
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/endpoints.h"
@@ -173,7 +174,7 @@ static void table_health(struct ctl *ctl, const struct health *list, size_t n)
         cells[i * HEALTH_COLUMNS + 2] = list[i].took;
         cells[i * HEALTH_COLUMNS + 3] = list[i].error;
     }
-    print_table(head, HEALTH_COLUMNS, cells, n);
+    table_print(head, HEALTH_COLUMNS, cells, n, stdout);
 }
 
 static void print_health(struct ctl *ctl, const struct health *list, size_t n)
@@ -398,7 +399,7 @@ static void print_answers(struct ctl *ctl, const struct answers *a, const struct
         print_rows(cells, l->n_columns, a->n);
         break;
     case FORMAT_TABLE:
-        print_table(l->head, l->n_columns, cells, a->n);
+        table_print(l->head, l->n_columns, cells, a->n, stdout);
         break;
     case FORMAT_JSON:
         json_answers(a, l->json_name);

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "tools/cli/table.h"
 #include "tools/cli/text.h"
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/print.h"
@@ -230,7 +231,7 @@ static void list_rows(struct ctl *ctl, const Etcdserverpb__MemberListResponse *r
         row[5] = yes_no(m->islearner);
     }
     if (ctl->format == FORMAT_TABLE) {
-        print_table(head, MEMBER_COLUMNS, cells, r->n_members);
+        table_print(head, MEMBER_COLUMNS, cells, r->n_members, stdout);
         return;
     }
     print_rows(cells, MEMBER_COLUMNS, r->n_members);

@@ -17,8 +17,6 @@
 #include "api/proto/rpc.pb-c.h"
 #include "tools/pintlectl/ctl.h"
 
-#define PRINT_CELL_COLUMNS_MAX 16u
-
 /* JSON and protobuf: print the message, true. Simple and fields: false, it is the caller's turn.
  * Table ends the program: it has no form for this. */
 bool print_message(const struct ctl *ctl, const ProtobufCMessage *m);
@@ -60,11 +58,7 @@ void json_message(struct bytes *out, const ProtobufCMessage *m, bool hex);
 void json_header_members(struct bytes *out, const Etcdserverpb__ResponseHeader *h);
 void print_json_line(struct bytes *json); /* with a newline; frees */
 
-/* print_table.c: cells row by row */
-void print_table(const char *const *head, size_t n_columns, const char *const *cells,
-                 size_t n_rows);
-
-/* The same rows in the simple format: cells joined with ", ". */
+/* The rows of a table in the simple format: cells joined with ", ". */
 void print_rows(const char *const *cells, size_t n_columns, size_t n_rows);
 
 static inline const char *yes_no(bool b)

@@ -69,13 +69,14 @@ static void print_json(const struct utl_field *fields, size_t n)
 
 static void print_table(const struct utl_field *fields, size_t n)
 {
-    const char *cells[2 * FIELDS_MAX];
+    const char *head[FIELDS_MAX];
+    const char *cells[FIELDS_MAX];
     ASSERT(n <= FIELDS_MAX);
     for (size_t i = 0; i < n; i++) {
-        cells[i] = fields[i].column;
-        cells[n + i] = fields[i].shown;
+        head[i] = fields[i].column;
+        cells[i] = fields[i].shown;
     }
-    table_print(cells, n, 1, true, stdout);
+    table_print(head, n, cells, 1, stdout);
 }
 
 void utl_print(enum utl_format format, const struct utl_field *fields, size_t n)
