@@ -44,6 +44,11 @@ void command_flags(const struct command *c, struct arena *arena, struct flag_set
 void help_page(const char *program, const struct command *c, FILE *out);
 void help_usage(const char *program, const struct command *c, FILE *out);
 
+/* completion.c: what may come for `partial` behind n words that name the command `at`, whose flags
+ * are the run's; the exit code. */
+int completion_answer(const struct ctl *ctl, const struct command *at, const char *const *words,
+                      size_t n, const char *partial);
+
 #define COMMAND(name) int name(struct ctl *ctl)
 COMMAND(get_run);
 COMMAND(put_run);
@@ -92,12 +97,16 @@ COMMAND(role_revoke_permission_run);
 COMMAND(downgrade_validate_run);
 COMMAND(downgrade_enable_run);
 COMMAND(downgrade_cancel_run);
+COMMAND(check_perf_run);
+COMMAND(check_datascale_run);
+COMMAND(completion_run);
 COMMAND(options_run);
 COMMAND(help_run);
-extern const struct flag get_flags[], put_flags[], del_flags[], txn_flags[], compaction_flags[],
-    defrag_flags[], endpoint_flags[], endpoint_hashkv_flags[], watch_flags[],
-    lease_timetolive_flags[], lease_keepalive_flags[], member_add_flags[], member_update_flags[],
-    member_list_flags[], make_mirror_flags[], lock_flags[], elect_flags[], user_add_flags[],
-    user_get_flags[], user_passwd_flags[], role_permission_flags[];
+extern const struct flag check_perf_flags[], check_datascale_flags[], get_flags[], put_flags[],
+    del_flags[], txn_flags[], compaction_flags[], defrag_flags[], endpoint_flags[],
+    endpoint_hashkv_flags[], watch_flags[], lease_timetolive_flags[], lease_keepalive_flags[],
+    member_add_flags[], member_update_flags[], member_list_flags[], make_mirror_flags[],
+    lock_flags[], elect_flags[], user_add_flags[], user_get_flags[], user_passwd_flags[],
+    role_permission_flags[];
 
 #endif

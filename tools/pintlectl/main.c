@@ -1,14 +1,14 @@
 /* main.c - find the command, read its flags, run it.
  *
  * The command is found as cobra finds it: flags that need a value take the next word with them, and
- * a beginning of a name will do when
- * only one name begins so.
+ * a beginning of a name will do when only one name begins so.
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "tools/cli/completion.h"
 #include "tools/cli/text.h"
 #include "tools/pintlectl/commands.h"
 
@@ -81,8 +81,29 @@ static int unknown_command(const char *program, const char *word)
     return EXIT_ERROR;
 }
 
+/* What the scripts of "completion" ask: the last word is not finished yet. */
+static int complete(struct ctl *ctl, const char **words, size_t n)
+{
+    const char *partial = n == 0 ? "" : words[--n];
+    const char **left = cli_alloc(ctl->arena, (n + 1) * sizeof(*left));
+    memcpy(left, words, n * sizeof(*left));
+    size_t n_left = n;
+    const struct command *c = find_command(ctl->arena, left, &n_left);
+    command_flags(c, ctl->arena, &ctl->flags);
+    if (c != NULL && c->run == help_run) {
+        c = NULL;
+        for (size_t i = 0; i < n_left; i++) {
+            c = command_child(c, left[i]);
+        }
+    }
+    return completion_answer(ctl, c, words, n, partial);
+}
+
 static int run(struct ctl *ctl, const char **words, size_t n)
 {
+    if (n > 0 && strncmp(words[0], COMPLETION_ASKED, strlen(COMPLETION_ASKED)) == 0) {
+        return complete(ctl, words + 1, n - 1);
+    }
     const struct command *c = find_command(ctl->arena, words, &n);
     struct err_ctx why = {{0}};
     command_flags(c, ctl->arena, &ctl->flags);

@@ -9,13 +9,13 @@
 
 #include "base/assert.h"
 #include "base/mem.h"
+#include "tools/cli/completion.h"
 #include "tools/cli/text.h"
 #include "tools/pintleutl/utl.h"
 
 #define ARENA_FIRST (64u * 1024u)
 #define ARENA_MAX (64u * 1024u * 1024u)
 #define SUGGEST_DISTANCE 2u
-#define HIDDEN_COMPLETE "__complete"
 
 /* This word is a flag that takes the next word with it. */
 static bool takes_next(const struct flag_set *known, const char *w)
@@ -128,8 +128,8 @@ static char *lacks(const struct utl *u, const struct utl_command *c)
 
 static int run(struct utl *u, struct arena *arena, const char **words, size_t n)
 {
-    if (n > 0 && strncmp(words[0], HIDDEN_COMPLETE, strlen(HIDDEN_COMPLETE)) == 0) {
-        return complete_run(u, words + 1, n - 1);
+    if (n > 0 && strncmp(words[0], COMPLETION_ASKED, strlen(COMPLETION_ASKED)) == 0) {
+        return complete_run(u, arena, words + 1, n - 1);
     }
     const struct utl_command *c = find_command(arena, words, &n);
     utl_flags_of(c, arena, &u->flags);

@@ -79,7 +79,8 @@ int defrag_run(struct utl *u);
 int migrate_run(struct utl *u);
 int version_run(struct utl *u);
 int completion_run(struct utl *u);
-int complete_run(struct utl *u, const char *const *words, size_t n); /* what the scripts ask */
+/* What the scripts ask. */
+int complete_run(struct utl *u, struct arena *arena, const char *const *words, size_t n);
 extern const struct flag restore_flags[], hashkv_flags[], defrag_flags[], migrate_flags[];
 
 #endif
