@@ -12,6 +12,9 @@
 #define MEMBER_LOG_INFLIGHT_MAX 16384u  /* batches at the log thread; full: raft's actions wait. Bytes are bounded by what raft lets be uncommitted */
 #define MEMBER_PRIORITY_LAG_MAX 10000u  /* the same for revocations of leases, with the gate PriorityRequest */
 #define MEMBER_UNCOMMITTED_BYTES_MAX 268435456u /* proposed, not yet applied; over: ERR_TOO_MANY_REQUESTS */
+/* Under way to one follower, and one message more; full: the rest waits for its answers. A link drops what passes LINK_STREAM_BYTES_MAX of encoded messages,
+ * and a leader that hears of it begins again. Of small entries the payload, which counts here, is less than half of what is encoded: so a quarter. */
+#define MEMBER_INFLIGHT_BYTES_MAX 16777216u
 #define MEMBER_CATCH_UP_BYTES 16777216u  /* of entries kept behind the applied index, however many --snapshot-catchup-entries allows */
 #define MEMBER_HELD_BYTES_MAX 268435456u /* kept in memory for a follower that takes a snapshot; over: compacted all the same */
 #define MEMBER_SNAPSHOT_RETRY_MS 200u    /* after a refused snapshot; twice that after the next, ... */

@@ -157,6 +157,7 @@ static enum err create_raft(struct member *m, const struct replay *r, uint64_t a
     rc->election_ticks = m->cfg.election_ms / m->cfg.heartbeat_ms;
     rc->max_append_bytes = RAFT_APPEND_BYTES;
     rc->max_inflight = RAFT_INFLIGHT;
+    rc->max_inflight_bytes = MEMBER_INFLIGHT_BYTES_MAX;
     rc->max_uncommitted_bytes = MEMBER_UNCOMMITTED_BYTES_MAX;
     rc->pre_vote = m->cfg.pre_vote;
     rc->check_quorum = true;

@@ -181,6 +181,7 @@ void fixture_init(struct fixture *f)
     gate_init(&f->store, xcalloc(1, sizeof(struct backend_ops)));
     f->clock = (struct clock){now_ns, wall_ns, f};
     f->n_initial = 1;
+    f->max_request_bytes = 1u << 20;
     f->member_id = MEMBER;
     pthread_mutex_init(&f->lock, NULL);
     pthread_condattr_t attr;
@@ -250,13 +251,14 @@ enum err fixture_try_open(struct fixture *f, struct err_ctx *ec)
         .segment_bytes = WAL_SEGMENT_BYTES_MIN,
         .backend = &f->store.base,
         .place = f->place,
+        .transport = f->transport,
         .heartbeat_ms = HEARTBEAT_MS,
         .election_ms = ELECTION_MS,
         .pre_vote = true,
         .catch_up_entries = 5000,
         .quota_bytes = INT64_MAX,
         .compaction_batch_limit = 10,
-        .max_request_bytes = 1u << 20,
+        .max_request_bytes = f->max_request_bytes,
         .priority_requests = f->priority_requests,
         .version = "3.7.1",
         .ports = (struct member_port *const *)(uintptr_t)f->ports,

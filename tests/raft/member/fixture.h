@@ -52,6 +52,8 @@ struct fixture {
     size_t n_initial;
     bool priority_requests; /* member_config's */
     const struct store_place *place; /* member_config's */
+    const struct member_transport *transport; /* member_config's */
+    uint32_t max_request_bytes; /* member_config's */
     uint64_t member_id;
     const struct member_port *ports[2];
 
