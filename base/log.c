@@ -311,12 +311,13 @@ static void encode_console(struct bytes *b, const char *level, uint64_t wall_ns,
     bytes_add_str(b, n_fields == 0 ? "\n" : "}\n");
 }
 
-void log_emit(struct logger *l, enum log_level level, const char *file, int line, const char *msg,
-              const struct log_field *fields, size_t n_fields)
+bool log_take(struct logger *l, enum log_level level, const char *msg)
 {
-    if (!log_enabled(l, level) || !sample(l, level, msg)) {
-        return;
-    }
+    return log_enabled(l, level) && sample(l, level, msg);
+}
+
+void log_write(struct logger *l, enum log_level level, const char *file, int line, const char *msg, const struct log_field *fields, size_t n_fields)
+{
     int errnum = errno; /* a log line between a call and its error must not change the error */
     struct bytes b = {0};
     const char *name = level_names[(unsigned)level];
@@ -334,4 +335,12 @@ void log_emit(struct logger *l, enum log_level level, const char *file, int line
     }
     bytes_deinit(&b);
     errno = errnum;
+}
+
+void log_emit(struct logger *l, enum log_level level, const char *file, int line, const char *msg,
+              const struct log_field *fields, size_t n_fields)
+{
+    if (log_take(l, level, msg)) {
+        log_write(l, level, file, line, msg, fields, n_fields);
+    }
 }

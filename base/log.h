@@ -62,6 +62,11 @@ void log_destroy(struct logger **l);
 void log_set_level(struct logger *l, enum log_level min); /* at run time, any thread */
 bool log_enabled(const struct logger *l, enum log_level level);
 
+/* For lines that are dear to make: log_take counts a line of this message and says whether it is to be written; if so log_write writes it, without
+ * counting again. log_emit is both. `l` may be NULL. */
+bool log_take(struct logger *l, enum log_level level, const char *msg);
+void log_write(struct logger *l, enum log_level level, const char *file, int line, const char *msg, const struct log_field *fields, size_t n_fields);
+
 /* `l` may be NULL: nothing is written. LOG_FATAL does not end the process: the caller does. */
 void log_emit(struct logger *l, enum log_level level, const char *file, int line, const char *msg,
               const struct log_field *fields, size_t n_fields);

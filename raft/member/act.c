@@ -106,7 +106,7 @@ static void note_durable(struct member *m)
     m->durable_index = durable;
     engine_log_durable(m->engine, durable);
     if (atomic_exchange(&m->flush_waits, false)) {
-        m->store.kick(m->store.arg, true);
+        m->store.retry(m->store.arg);
     }
 }
 

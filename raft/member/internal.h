@@ -91,7 +91,7 @@ struct member {
     _Atomic bool is_learner;
     _Atomic bool current; /* member_read_is_current */
     _Atomic bool staging; /* a snapshot is being built */
-    _Atomic bool flush_waits; /* for the log: kick the store when more is durable */
+    _Atomic bool flush_waits; /* for the log: tell the store when more is durable */
 
     /* Member loop only. */
     struct raft *raft; /* owned */

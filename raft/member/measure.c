@@ -129,7 +129,8 @@ void measure_destroy(struct measure **x)
 /* The word about an entry that took long, or that was refused; etcd has two, with the same fields but for three. */
 static void tell_apply(struct member *m, struct slice data, const struct apply_result *r, uint64_t took_ns, bool slow)
 {
-    if (!log_enabled(m->cfg.log, LOG_WARN)) {
+    const char *msg = slow ? "apply request took too long" : "failed to apply request";
+    if (!log_take(m->cfg.log, LOG_WARN, msg)) { /* of a flood few lines are written; the others are not even put into words */
         return;
     }
     struct bytes request = {0};
@@ -149,7 +150,7 @@ static void tell_apply(struct member *m, struct slice data, const struct apply_r
     if (r->err != OK) {
         fields[n++] = (struct log_field)F_STR("error", err_text(r->err));
     }
-    log_emit(m->cfg.log, LOG_WARN, __FILE__, __LINE__, slow ? "apply request took too long" : "failed to apply request", fields, n);
+    log_write(m->cfg.log, LOG_WARN, __FILE__, __LINE__, msg, fields, n);
     bytes_deinit(&request);
 }
 

@@ -27,6 +27,8 @@ struct member_store {
     void (*kick)(void *arg, bool urgent);
     /* member_store_serve with this op, soon, behind a flush. FLUSH, DEFRAG and INSTALL come here. */
     void (*request)(void *arg, struct member_op *op);
+    /* The log holds more: a flush that answered ERR_BUSY may be tried again. */
+    void (*retry)(void *arg);
     void *arg;
 };
 
@@ -46,8 +48,8 @@ void member_last_turn(struct member *m);
 
 /* n requests, oldest first, linked by node.next, are durable. [log's thread] */
 void member_log_done(void *member, struct wal_request *first, struct wal_request *last, size_t n);
-/* One flush of what is pending; *more: again after COMPACTION_PAUSE_MS. ERR_BUSY: something was applied that the own log does not hold yet; an
- * urgent kick comes when it holds more. Another error has been reported to the owner. [store's thread] */
+/* One flush of what is pending; *more: again after COMPACTION_PAUSE_MS. ERR_BUSY: something was applied that the own log does not hold yet; a
+ * retry comes when it holds more. Another error has been reported to the owner. [store's thread] */
 enum err member_store_flush(struct member *m, bool force, bool *more);
 /* Do what `op` asks (after a flush, with its result, which is not ERR_BUSY) and answer it. [store's thread] */
 void member_store_serve(struct member *m, struct member_op *op, enum err flushed);

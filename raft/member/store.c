@@ -55,7 +55,7 @@ enum err member_store_flush(struct member *m, bool force, bool *more)
     enum err e = engine_flush(m->engine, force, more, &ec);
     if (e == ERR_BUSY) {
         atomic_store(&m->flush_waits, true);
-        e = engine_flush(m->engine, force, more, &ec); /* what became durable before the line above kicks nobody */
+        e = engine_flush(m->engine, force, more, &ec); /* of what became durable before the line above nobody is told */
     }
     if (e == ERR_BUSY) {
         return e;

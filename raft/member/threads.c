@@ -24,6 +24,7 @@ struct threads {
     pthread_cond_t cond;
     bool kicked; /* something is pending */
     bool urgent; /* do not wait for more */
+    bool retry;  /* the log holds more than it did when a flush had to wait */
     bool stopping;
     bool trimmed; /* nothing was done since memory went back to the system */
     bool held;   /* a snapshot was put in place and is not in use yet: no flush */
@@ -106,16 +107,16 @@ static void serve(struct threads *t, struct member_op *requests, enum err flushe
     }
 }
 
-/* A flush that waits for the log where it has to. */
+/* A flush that waits for the log where it has to. Kicks that come meanwhile are for the next one: this one knows already what it writes. */
 static enum err flush(struct threads *t, bool force, bool *more)
 {
     enum err e = member_store_flush(t->member, force, more);
     while (e == ERR_BUSY) {
         pthread_mutex_lock(&t->lock);
-        while (!t->urgent && !t->stopping) {
+        while (!t->retry && !t->stopping) {
             pthread_cond_wait(&t->cond, &t->lock);
         }
-        t->urgent = false;
+        t->retry = false;
         bool stopping = t->stopping;
         pthread_mutex_unlock(&t->lock);
         e = member_store_flush(t->member, force, more);
@@ -157,6 +158,15 @@ static void store_kick(void *arg, bool urgent)
     if (news) {
         pthread_cond_signal(&t->cond);
     }
+    pthread_mutex_unlock(&t->lock);
+}
+
+static void store_retry(void *arg)
+{
+    struct threads *t = arg;
+    pthread_mutex_lock(&t->lock);
+    t->retry = true;
+    pthread_cond_signal(&t->cond);
     pthread_mutex_unlock(&t->lock);
 }
 
@@ -260,7 +270,7 @@ void member_start(struct member *m)
     };
     t->writer = wal_writer_start(&wc);
     const struct member_log log = {log_submit, log_release, t};
-    const struct member_store store = {store_kick, store_request, t};
+    const struct member_store store = {store_kick, store_request, store_retry, t};
     member_connect(m, &log, &store);
     start_thread(&t->store, store_main, t, "store");
     start_thread(&t->loop, loop_main, t, "member");

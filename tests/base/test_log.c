@@ -243,6 +243,29 @@ static void floods_are_thinned(void **state)
     teardown(f);
 }
 
+/* Asked first, a line counts once, and what is written by itself not at all. */
+static void dear_lines_are_asked_for_first(void **state)
+{
+    (void)state;
+    struct fake *f = setup(LOG_INFO, LOG_CONSOLE);
+    unsigned n = 0;
+    assert_false(log_take(NULL, LOG_ERROR, "flood"));
+    assert_false(log_take(f->l, LOG_DEBUG, "flood"));
+    for (int i = 0; i < 350; i++) {
+        if (log_take(f->l, LOG_INFO, "flood")) {
+            log_write(f->l, LOG_INFO, FILE_NAME, 1, "flood", NULL, 0);
+            n++;
+        }
+    }
+    assert_int_equal(n, 102);
+    assert_int_equal(n_lines(f), 102);
+    for (int i = 350; i < 400; i++) {
+        log_emit(f->l, LOG_INFO, FILE_NAME, 1, "flood", NULL, 0);
+    }
+    assert_int_equal(n_lines(f), 1); /* the 400th */
+    teardown(f);
+}
+
 static void the_macros_pass_file_and_line(void **state)
 {
     (void)state;
@@ -307,6 +330,7 @@ int main(void)
         cmocka_unit_test(zones),
         cmocka_unit_test(levels),
         cmocka_unit_test(floods_are_thinned),
+        cmocka_unit_test(dear_lines_are_asked_for_first),
         cmocka_unit_test(the_macros_pass_file_and_line),
         cmocka_unit_test(long_texts_are_cut),
         cmocka_unit_test(threads_share_a_logger),

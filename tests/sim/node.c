@@ -460,7 +460,7 @@ static void flush_event(struct sim *s, struct event *e)
     bool more = false;
     enum err err = member_store_flush(n->m, n->n_requests > 0, &more);
     if (err == ERR_BUSY) {
-        return; /* a kick comes */
+        return; /* a retry comes */
     }
     size_t k = n->n_requests;
     struct member_op *requests[ARRAY_LEN(n->requests)];
@@ -484,6 +484,11 @@ static void on_kick(void *arg, bool urgent)
     }
     uint64_t ms = urgent ? 0 : rng_below(&s->rng, ENGINE_FLUSH_MS);
     schedule_flush(n, s->now + ms * MS + rng_between(&s->rng, 50, 2000) * 1000u * n->disk_slow);
+}
+
+static void on_retry(void *arg)
+{
+    on_kick(arg, true);
 }
 
 static void on_request(void *arg, struct member_op *op)
@@ -694,7 +699,7 @@ void node_start(struct node *n)
     n->state = NODE_UP;
     n->up_since = s->now;
     n->maybe_valid = false;
-    member_connect(n->m, &(struct member_log){on_submit, on_release, n}, &(struct member_store){on_kick, on_request, n});
+    member_connect(n->m, &(struct member_log){on_submit, on_release, n}, &(struct member_store){on_kick, on_request, on_retry, n});
     n->wal = member_take_wal(n->m);
     n->hub = watch_hub_create(member_engine(n->m), NULL);
     s->stats.restarts++;

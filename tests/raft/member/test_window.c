@@ -46,6 +46,11 @@ static void on_kick(void *arg, bool urgent)
     (void)urgent;
 }
 
+static void on_retry(void *arg)
+{
+    (void)arg;
+}
+
 static void on_request(void *arg, struct member_op *op)
 {
     (void)arg;
@@ -165,7 +170,7 @@ static void world_init(struct world *w)
     w->f.max_request_bytes = 2u * LARGE;
     fixture_open(&w->f);
     w->wal = member_take_wal(w->f.m);
-    member_connect(w->f.m, &(struct member_log){on_submit, on_release, w}, &(struct member_store){on_kick, on_request, w});
+    member_connect(w->f.m, &(struct member_log){on_submit, on_release, w}, &(struct member_store){on_kick, on_request, on_retry, w});
     w->last = 2; /* the founding entries */
     for (int i = 0; i < TURNS_MAX && !w->f.ready; i++) {
         turn(w);
