@@ -6,9 +6,10 @@
  * group that has caught up with another of the same range gives its receivers to that one and ends. Where a group stands is told by the events
  * it has delivered, not by the header of an answer, which may be ahead of events that are still to come.
  *
- * When an upstream watch breaks, the group opens another from where it stood; receivers do not notice. Before a watch is created the client's
- * right to the range is tried with a read, since it may join a watch that somebody else was allowed. Requests of a stream are taken in order, so
- * those behind that read wait.
+ * When an upstream watch breaks, the group opens another from where it stood; receivers do not notice. If that has been compacted meanwhile, those
+ * of them that have less far to go back than the group go on in another. Before a watch is created the client's right to the range is tried with a
+ * read, since it may join a watch that somebody else was allowed; and, when it would join one, whether its revision is compacted, which the cluster
+ * then says in answer to a watch of its own. Requests of a stream are taken in order, so those behind these reads wait.
  */
 #include <stdlib.h>
 
@@ -26,7 +27,7 @@
 
 enum { CREATE = 1, CANCEL = 2, PROGRESS = 3 }; /* of WatchRequest */
 enum { C_KEY = 1, C_END, C_REVISION, C_PROGRESS, C_FILTERS, C_BEFORE }; /* of WatchCreateRequest */
-enum { R_KEY = 1, R_END = 2, R_LIMIT = 3, R_SERIALIZABLE = 7, R_COUNT_ONLY = 9 }; /* of RangeRequest */
+enum { R_KEY = 1, R_END = 2, R_LIMIT = 3, R_REVISION = 4, R_SERIALIZABLE = 7, R_COUNT_ONLY = 9 }; /* of RangeRequest */
 enum { W_HEADER = 1, W_ID, W_CREATED, W_CANCELED, W_COMPACT, W_REASON }; /* of WatchResponse */
 enum { FILTER_NOPUT = 0, FILTER_NODELETE = 1 };
 
@@ -39,6 +40,7 @@ struct watcher {
     struct watcher *next, **prev;           /* the stream's */
     struct watcher *next_peer, **prev_peer; /* the group's */
     struct watch_want want;
+    bool told; /* that it is created */
     uint8_t header[HEADER_KEPT_BYTES]; /* the last that it was sent */
     size_t n_header;
 };
@@ -50,6 +52,7 @@ struct stream {
     struct watcher *watchers;
     int64_t next_id;
     struct up_call check; /* the read before a creation */
+    bool looks_back; /* that read is about its revision, not its right any more */
     struct bytes creating; /* owned; the WatchCreateRequest that waits for it */
     struct bytes waiting; /* owned; requests behind it, each behind its length */
     size_t waiting_at, n_waiting;
@@ -67,6 +70,7 @@ struct group {
     size_t n;
     int64_t next_revision; /* every event below it was delivered; 0: not known, from now on */
     bool answered;         /* its creation was confirmed once */
+    bool alone;            /* it is for one that is too late: nobody joins it, and it joins no other */
 };
 
 struct watch_groups {
@@ -79,6 +83,13 @@ struct watch_groups *watch_groups_create(struct proxy *p)
     struct watch_groups *all = xcalloc(1, sizeof(*all));
     all->proxy = p;
     return all;
+}
+
+static void keep(struct bytes *b, struct slice s)
+{
+    if (s.len > 0) {
+        bytes_add(b, s.data, s.len);
+    }
 }
 
 /* --- answers ---------------------------------------------------------------------------------------------------- */
@@ -218,7 +229,7 @@ static void cancel_all(struct group *g, const char *reason)
 {
     while (g->receivers != NULL) {
         struct watcher *w = g->receivers;
-        const struct verdict v = {.header = slice_of(w->header, w->n_header), .id = w->want.id, .created = !g->answered, .canceled = true, .reason = reason};
+        const struct verdict v = {.header = slice_of(w->header, w->n_header), .id = w->want.id, .created = !w->told, .canceled = true, .reason = reason};
         post_verdict(w->stream, &v);
         part(w);
         free_watcher(w);
@@ -260,8 +271,11 @@ static void on_resume(struct loop *l, struct loop_timer *t)
  * since it may be behind. true: this one is gone. */
 static bool coalesce(struct group *g)
 {
+    if (g->alone) {
+        return false;
+    }
     for (struct group *o = *bucket_of(g->all, key_of(g), end_of(g)); o != NULL; o = o->next) {
-        bool fits = o->answered && o->next_revision <= g->next_revision && (g->n < PROXY_COALESCE_RECEIVERS_MAX || o->n >= g->n);
+        bool fits = o->answered && !o->alone && o->next_revision <= g->next_revision && (g->n < PROXY_COALESCE_RECEIVERS_MAX || o->n >= g->n);
         if (o != g && fits && slice_eq(key_of(o), key_of(g)) && slice_eq(end_of(o), end_of(g))) {
             while (g->receivers != NULL) {
                 struct watcher *w = g->receivers;
@@ -287,8 +301,14 @@ static void broadcast(struct group *g, const struct watch_view *v)
 {
     struct bytes b = {0};
     for (struct watcher *w = g->receivers; w != NULL; w = w->next_peer) {
+        struct watch_view its = *v;
+        its.created = v->created && !w->told;
+        if (v->created && w->told && !v->canceled) { /* of the watch that followed one that broke */
+            continue;
+        }
         bytes_reset(&b);
-        if (watch_view_write(v, &w->want, &b)) {
+        if (watch_view_write(&its, &w->want, &b)) {
+            w->told = true;
             keep_header(w, v->header);
             post(w->stream, &b);
         }
@@ -299,24 +319,55 @@ static void broadcast(struct group *g, const struct watch_view *v)
     }
 }
 
-/* false: the group is gone. */
-static bool take(struct group *g, struct watch_view *v)
+/* The first of those receivers that do not have to go back behind `revision`, which are in no group any more. */
+static struct watcher *part_ahead(struct group *g, int64_t revision)
 {
-    if (v->created && g->answered) { /* of the watch that followed one that broke: its receivers were told long ago */
-        v->created = false;
-        if (!v->canceled) {
-            return true;
+    struct watcher *ahead = NULL;
+    for (struct watcher *w = g->receivers, *next; w != NULL; w = next) {
+        next = w->next_peer;
+        if (w->want.next_revision >= revision) {
+            part(w);
+            w->next_peer = ahead;
+            ahead = w;
         }
     }
+    return ahead;
+}
+
+static void add_watcher(struct watch_groups *all, struct watcher *w, struct slice key, struct slice end, bool alone);
+
+/* The cluster has ended the watch. The group is gone. */
+static void take_end(struct group *g, const struct watch_view *v)
+{
+    struct watch_groups *all = g->all;
+    struct bytes range = {0};
+    size_t n_key = g->n_key;
+    keep(&range, bytes_slice(&g->range));
+    struct watcher *ahead = g->next_revision < v->compact_revision ? part_ahead(g, v->compact_revision) : NULL;
     broadcast(g, v);
+    while (g->receivers != NULL) {
+        struct watcher *w = g->receivers;
+        part(w);
+        free_watcher(w);
+    }
+    free_group(g);
+    for (struct watcher *next; ahead != NULL; ahead = next) {
+        next = ahead->next_peer;
+        add_watcher(all, ahead, slice_of(range.data, n_key), slice_of(range.data + n_key, range.len - n_key), false);
+    }
+    bytes_deinit(&range);
+}
+
+/* false: the group is gone. */
+static bool take(struct group *g, const struct watch_view *v)
+{
     if (v->canceled || v->compact_revision > 0) {
-        while (g->receivers != NULL) {
-            struct watcher *w = g->receivers;
-            part(w);
-            free_watcher(w);
-        }
-        free_group(g);
+        take_end(g, v);
         return false;
+    }
+    broadcast(g, v);
+    if (v->created && g->answered) {
+        return true;
     }
     if (v->n_events > 0) {
         g->next_revision = v->events[v->n_events - 1].revision + 1;
@@ -390,21 +441,21 @@ static void on_group_news(struct up_call *u)
 
 /* --- creating --------------------------------------------------------------------------------------------------------- */
 
-static void keep(struct bytes *b, struct slice s)
+/* For one that has to go back to `revision`; 0: it does not. */
+static bool has_room(const struct group *g, int64_t revision)
 {
-    if (s.len > 0) {
-        bytes_add(b, s.data, s.len);
-    }
+    return !g->alone && g->next_revision <= revision && (g->next_revision != 0 || revision == 0);
 }
 
 /* true: the watcher belongs to it, and has been or will be told that it is created. */
 static bool accept(struct group *g, struct watcher *w)
 {
-    if (g->next_revision > w->want.next_revision || (g->next_revision == 0 && w->want.next_revision != 0)) {
+    if (!has_room(g, w->want.next_revision)) {
         return false;
     }
     join(w, g);
-    if (g->answered) {
+    if (g->answered && !w->told) {
+        w->told = true;
         struct bytes header = {0};
         wire_add_int(&header, 3, w->want.next_revision);
         keep_header(w, bytes_slice(&header));
@@ -414,10 +465,10 @@ static bool accept(struct group *g, struct watcher *w)
     return true;
 }
 
-static void add_watcher(struct watch_groups *all, struct watcher *w, struct slice key, struct slice end)
+static void add_watcher(struct watch_groups *all, struct watcher *w, struct slice key, struct slice end, bool alone)
 {
     struct group **bucket = bucket_of(all, key, end);
-    for (struct group *g = *bucket; g != NULL; g = g->next) {
+    for (struct group *g = *bucket; g != NULL && !alone; g = g->next) {
         if (slice_eq(key_of(g), key) && slice_eq(end_of(g), end) && accept(g, w)) {
             return;
         }
@@ -428,6 +479,7 @@ static void add_watcher(struct watch_groups *all, struct watcher *w, struct slic
     keep(&g->range, end);
     g->n_key = key.len;
     g->next_revision = w->want.next_revision;
+    g->alone = alone;
     g->timer.fire = on_resume;
     g->up.news = on_group_news;
     g->next = *bucket;
@@ -476,7 +528,7 @@ static bool is_range(struct slice key, struct slice end)
     return end.len == 0 || slice_cmp(end, key) > 0 || (end.len == 1 && end.data[0] == 0);
 }
 
-static void create(struct stream *s)
+static void create(struct stream *s, bool alone)
 {
     struct creation c;
     read_creation(bytes_slice(&s->creating), &c);
@@ -494,7 +546,7 @@ static void create(struct stream *s)
         w->next->prev = &w->next;
     }
     s->watchers = w;
-    add_watcher(s->proxy->groups, w, c.key, c.end);
+    add_watcher(s->proxy->groups, w, c.key, c.end, alone);
 }
 
 static void refuse(struct stream *s, const char *reason)
@@ -502,26 +554,51 @@ static void refuse(struct stream *s, const char *reason)
     post_verdict(s, &(struct verdict){.id = INVALID_WATCH_ID, .created = true, .canceled = true, .reason = reason});
 }
 
-static void check_right(struct stream *s, const struct creation *c)
+/* Ask for as good as nothing of [key, end), and hear whether that may be asked for. */
+static void try_read(struct stream *s, struct slice key, struct slice end, int64_t revision)
 {
     struct proxy *p = s->proxy;
-    struct bytes key = {0};
-    struct bytes end = {0};
+    struct bytes its_key = {0};
+    struct bytes its_end = {0};
     struct bytes request = {0};
-    bool whole = c->key.len == 0;
-    prefix_range(p->prefix, whole ? slice_of("", 1) : c->key, whole ? slice_of("", 1) : c->end, &key, &end);
-    wire_add_bytes(&request, R_KEY, bytes_slice(&key));
-    wire_add_bytes(&request, R_END, bytes_slice(&end));
+    prefix_range(p->prefix, key, end, &its_key, &its_end);
+    wire_add_bytes(&request, R_KEY, bytes_slice(&its_key));
+    wire_add_bytes(&request, R_END, bytes_slice(&its_end));
     wire_add_int(&request, R_LIMIT, 1);
+    wire_add_int(&request, R_REVISION, revision);
     wire_add_bool(&request, R_SERIALIZABLE, true);
     wire_add_bool(&request, R_COUNT_ONLY, true);
     struct up_head head = head_for(s->call, "/etcdserverpb.KV/Range");
     head.repeatable = true;
     head.has_leader = false;
     up_open(p->up, &s->check, &head, bytes_slice(&request));
-    bytes_deinit(&key);
-    bytes_deinit(&end);
+    bytes_deinit(&its_key);
+    bytes_deinit(&its_end);
     bytes_deinit(&request);
+}
+
+static void check_right(struct stream *s, const struct creation *c)
+{
+    bool whole = c->key.len == 0;
+    s->looks_back = false;
+    try_read(s, whole ? slice_of("", 1) : c->key, whole ? slice_of("", 1) : c->end, 0);
+}
+
+/* Would it join a group although its revision may be compacted? A count at an old revision takes a step for each key, so one key is asked for. */
+static bool check_revision(struct stream *s)
+{
+    struct creation c;
+    read_creation(bytes_slice(&s->creating), &c);
+    struct group *g = *bucket_of(s->proxy->groups, c.key, c.end);
+    while (g != NULL && !(slice_eq(key_of(g), c.key) && slice_eq(end_of(g), c.end) && has_room(g, c.want.next_revision))) {
+        g = g->next;
+    }
+    if (g == NULL || c.want.next_revision == 0) {
+        return false;
+    }
+    s->looks_back = true;
+    try_read(s, c.key.len == 0 ? slice_of("", 1) : c.key, slice_of("", 0), c.want.next_revision);
+    return true;
 }
 
 /* --- requests ----------------------------------------------------------------------------------------------------------- */
@@ -598,12 +675,16 @@ static void on_checked(struct up_call *u)
     if (status == NULL) {
         return;
     }
-    if (status->code == CLIENT_CODE_OK) {
-        create(s);
-    } else {
+    bool looked_back = s->looks_back;
+    bool right = looked_back || status->code == CLIENT_CODE_OK;
+    bool late = looked_back && strcmp(status->text, compacted) == 0;
+    if (!right) {
         refuse(s, status->text);
     }
     up_close(u);
+    if (right && (looked_back || !check_revision(s))) {
+        create(s, late);
+    }
     take_waiting(s);
 }
 

@@ -87,6 +87,49 @@ class Watch:
         self.process.communicate()
 
 
+class Watching:
+    """A Watch stream by hand: what each of its watchers is told, in order."""
+
+    def __init__(self, port):
+        self.connection = Connection(port, timeout=60)
+        self.stream = self.connection.open("/etcdserverpb.Watch/Watch")
+        self.told = {}  # by watch id
+
+    def create(self, key, end="", revision=0):
+        """Returns its id, once it is created."""
+        before = len(self.told)
+        body = wire.field(1, key) + (wire.field(2, end) if end else b"") + (wire.field(3, revision) if revision else b"")
+        self.connection.data(self.stream, message(wire.field(1, body)), end=False)
+        self.until(lambda: len(self.told) > before)
+        return next(reversed(self.told))
+
+    def take(self):
+        r = self.connection.response(self.stream)
+        for m in wire.messages(r.data):
+            f = wire.fields(m)
+            self.told.setdefault(f.get(2, [0])[0], []).append(f)
+            del r.data[:5 + len(m)]
+
+    def until(self, condition):
+        def look():
+            self.take()
+            return condition()
+        if not self.connection.until(look):
+            raise AssertionError("the stream has ended")
+
+    def verdicts(self, watch_id):
+        """(created, canceled, compact revision, reason) of answers without events."""
+        return [(f.get(3), f.get(4), f.get(5), f.get(6)) for f in self.told[watch_id] if 11 not in f]
+
+    def events(self, watch_id):
+        """(revision, key, value) in the order in which they came."""
+        kvs = [wire.fields(wire.fields(e)[2][0]) for f in self.told[watch_id] for e in f.get(11, [])]
+        return [(kv[3][0], kv[1][0], kv.get(5, [b""])[0]) for kv in kvs]
+
+    def close(self):
+        self.connection.close()
+
+
 def watches(server):
     """How many the server has: with a proxy in between one is for the leader, since etcdctl wants to know when there is none."""
     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10) as r:
@@ -103,6 +146,17 @@ class Case(unittest.TestCase):
         self.addCleanup(server.close)
         return server
 
+    def serve_cluster(self, n, *flags):
+        peers = [free_port() for _ in range(n)]
+        cluster = ",".join(f"m{i}=http://127.0.0.1:{port}" for i, port in enumerate(peers))
+        members = [Server(["--name", f"m{i}", "--listen-peer-urls", f"http://127.0.0.1:{port}", "--initial-advertise-peer-urls", f"http://127.0.0.1:{port}",
+                           "--initial-cluster", cluster, *flags]) for i, port in enumerate(peers)]
+        with concurrent.futures.ThreadPoolExecutor(n) as pool:
+            for m in members:
+                self.addCleanup(m.close)
+            list(pool.map(Server.start, members))
+        return members
+
     def proxy(self, endpoints, *flags):
         p = Proxy(endpoints, *flags)
         self.addCleanup(p.close)
@@ -117,6 +171,14 @@ class Case(unittest.TestCase):
         w = Watch(proxy, *words)
         self.addCleanup(w.close)
         return w
+
+    def watching(self, target):
+        w = Watching(target.port)
+        self.addCleanup(w.close)
+        return w
+
+    def revision(self, target, *words):
+        return json.loads(self.ctl(target, *words, "-w", "json"))["header"]["revision"]
 
     def await_(self, what, want, within=10):
         deadline = time.monotonic() + within
@@ -402,17 +464,116 @@ class Stalled(Case):
             self.assertEqual(self.ctl(p, "get", "other"), "other\n1\n")
 
 
+CREATED = ([1], None, None, None)
+
+
+class Coalesced(Case):
+    """Watchers that share an upstream watch, when that cannot go on for all of them."""
+
+    def canceled(self, revision):
+        return (None, [1], [revision], None)
+
+    def test_joining_behind_a_compaction(self):
+        server = self.serve()
+        p = self.proxy([server.endpoint])
+        w = self.watching(p)
+        self.ctl(server, "put", "k", "0")
+        on = [w.create("idle"), w.create("k"), w.create("k", revision=2)]  # a group of `idle` that stays where it is
+        for i in range(10):
+            last = self.revision(server, "put", "k", str(i))
+        w.until(lambda: [len(w.events(x)) for x in on] == [0, 10, 11])
+        on.append(w.create("k", revision=last + 1))  # joins one of them
+        self.ctl(server, "compact", str(last - 2))
+        direct = self.watching(server)
+        for key, revision in (("k", 3), ("k", last - 3), ("idle", 4), ("idle", last - 3), ("other", 4)):
+            late = [(s, s.create(key, revision=revision)) for s in (w, direct)]
+            for s, x in late:
+                s.until(lambda s=s, x=x: len(s.told[x]) == 2)
+                self.assertEqual(s.verdicts(x), [CREATED, self.canceled(last - 2)], (key, revision))
+        in_time = {w.create(key, revision=last - 2): key for key in ("k", "idle")}
+        new = {key: (self.revision(p, "put", key, "new"), key.encode(), b"new") for key in ("k", "idle")}
+        w.until(lambda: all(new["k" if x in on[1:] else "idle"] in w.events(x) for x in on) and all(new[key] in w.events(x) for x, key in in_time.items()))
+        self.assertEqual([len(w.events(x)) for x in on + list(in_time)], [1, 11, 12, 1, 4, 1])
+        for x in on + list(in_time):
+            self.assertEqual(w.verdicts(x), [CREATED])
+
+    def test_coming_back_behind_a_compaction(self):
+        """The group has to go back behind it; those of its watchers that have not go on."""
+        server = self.serve()
+        p = self.proxy([server.endpoint])
+        w = self.watching(p)
+        upstream = watches(server)
+        behind = [w.create("idle")]
+        for i in range(20):
+            last = self.revision(server, "put", "k", str(i))
+        compact = last - 5
+        behind += [w.create("idle", revision=compact - 1)]
+        ahead = [w.create("idle", revision=r) for r in (compact, last, last + 1)]
+        self.assertEqual((watches(server) - upstream, p.metric("etcd_grpc_proxy_watchers_coalescing_total")), (1, 4))
+        self.ctl(server, "compact", str(compact))
+        self.assertEqual(server.stop(), -signal.SIGTERM)
+        server.log.close()
+        server.start()
+        w.until(lambda: all(len(w.told[x]) == 2 for x in behind))
+        for x in behind:
+            self.assertEqual(w.verdicts(x), [CREATED, self.canceled(compact)])
+        event = (self.revision(p, "put", "idle", "1"), b"idle", b"1")
+        w.until(lambda: all(w.events(x) for x in ahead))
+        for x in ahead:
+            self.assertEqual((w.verdicts(x), w.events(x)), ([CREATED], [event]))
+
+    def test_members_are_killed(self):
+        """Nothing is lost, doubled or out of order, whichever member the upstream watches were with."""
+        members = self.serve_cluster(3, "--heartbeat-interval", "50", "--election-timeout", "500")
+        p = self.proxy([m.endpoint for m in members])
+        self.await_(lambda: p.text().count(b"connected to an endpoint"), 3)
+        groups = [f"g{i}/" for i in range(6)]
+        watchers = []  # its stream, its id, its prefix, its first revision
+
+        def watch(stream, group, revision=0):
+            watchers.append((stream, stream.create(group, group[:-1] + "0", revision), group, revision))
+
+        streams = [self.watching(p) for _ in range(2)]
+        for group in groups:
+            for stream in streams:
+                watch(stream, group)
+        puts = Connection(p.port, timeout=60)
+        self.addCleanup(puts.close)
+        made = 0
+
+        def write(n):
+            nonlocal made
+            deadline = time.monotonic() + 60
+            while n > 0 and time.monotonic() < deadline:
+                body = wire.field(1, f"{groups[made % len(groups)]}{made % 5}") + wire.field(2, str(made))
+                made += 1
+                n -= puts.call("/etcdserverpb.KV/Put", message(body)).status()[0] == 0
+            self.assertEqual(n, 0)
+
+        for m in members:
+            write(60)
+            m.kill()
+            write(60)
+            for group in groups:
+                watch(streams[0], group, revision=2 + made // 2)
+            m.log.close()
+            m.start()
+        write(30)
+        history = self.watching(members[0])
+        end = self.revision(p, "put", "h", "the end")
+        everything = history.create("a", "z", revision=2)
+        history.until(lambda: history.events(everything)[-1:] == [(end, b"h", b"the end")])
+        for stream, x, group, first in watchers:
+            want = [e for e in history.events(everything) if e[1].startswith(group.encode()) and e[0] >= first]
+            stream.until(lambda: stream.events(x)[-1:] == want[-1:])
+            self.assertEqual(stream.events(x), want, (group, first))
+            self.assertEqual(stream.verdicts(x), [CREATED])
+
+
 class Leader(Case):
     def test_watch_ends_without_one(self):
         """etcdctl's watch wants a leader: of two members, the one that is left has none."""
-        peers = [free_port() for _ in range(2)]
-        cluster = ",".join(f"m{i}=http://127.0.0.1:{port}" for i, port in enumerate(peers))
-        members = [Server(["--name", f"m{i}", "--listen-peer-urls", f"http://127.0.0.1:{port}", "--initial-advertise-peer-urls", f"http://127.0.0.1:{port}",
-                           "--initial-cluster", cluster, "--heartbeat-interval", "50", "--election-timeout", "250"]) for i, port in enumerate(peers)]
-        with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            for m in members:
-                self.addCleanup(m.close)
-            list(pool.map(Server.start, members))
+        members = self.serve_cluster(2, "--heartbeat-interval", "50", "--election-timeout", "250")
         p = self.proxy([members[0].endpoint])
         w = self.watch(p, "a")
         self.await_(lambda: watches(members[0]), 2)
