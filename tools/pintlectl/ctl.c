@@ -120,10 +120,6 @@ static void set_tls_flags(struct ctl *ctl)
     t->key_file = file_flag(ctl, "key");
     t->ca_file = file_flag(ctl, "cacert");
     t->insecure_skip_verify = flag_yes(&ctl->flags, "insecure-skip-tls-verify");
-    const char *domain = flag_text(&ctl->flags, "discovery-srv");
-    if (!flag_yes(&ctl->flags, "insecure-discovery") && *domain != '\0') {
-        t->server_name = domain;
-    }
 }
 
 static void must_read(struct ctl *ctl, const char *file)
@@ -142,8 +138,7 @@ static void must_read(struct ctl *ctl, const char *file)
 void ctl_check_tls(struct ctl *ctl, struct client_options *o, bool insecure_transport)
 {
     const struct client_tls *t = &o->tls;
-    bool any =
-        t->cert_file != NULL || t->key_file != NULL || t->ca_file != NULL || t->server_name != NULL;
+    bool any = t->cert_file != NULL || t->key_file != NULL || t->ca_file != NULL;
     if ((t->cert_file == NULL) != (t->key_file == NULL)) {
         ctl_fail(EXIT_BAD_ARGS, "KeyFile and CertFile must both be present[key: %s, cert: %s]",
                  t->key_file == NULL ? "" : t->key_file, t->cert_file == NULL ? "" : t->cert_file);
@@ -254,7 +249,12 @@ void ctl_configure(struct ctl *ctl)
                        "Password: ", &ctl->options);
     }
     set_format(ctl);
-    ctl_check_tls(ctl, &ctl->options.client, flag_yes(&ctl->flags, "insecure-transport"));
+    /* Who wants secure servers of a domain alone wants TLS with those of --endpoints, too, which
+     * are asked when the domain has none. */
+    bool secure_discovery = !flag_yes(&ctl->flags, "insecure-discovery") &&
+                            *flag_text(&ctl->flags, "discovery-srv") != '\0';
+    ctl_check_tls(ctl, &ctl->options.client,
+                  flag_yes(&ctl->flags, "insecure-transport") && !secure_discovery);
 }
 
 struct conn *ctl_open(const struct conn_options *o)
