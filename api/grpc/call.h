@@ -54,6 +54,8 @@ struct grpc_call {
     bool post;
     bool content_type_ok;
     bool bad_timeout;
+    bool fields_began;   /* a header that is no pseudo-header has come */
+    uint8_t pseudo_seen; /* one bit for each */
     struct slice verb;         /* arena; when not POST */
     struct slice path;         /* arena; when not known */
     struct slice content_type; /* arena; when not ok */

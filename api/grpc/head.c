@@ -87,9 +87,35 @@ static void take_key(struct grpc_call *c, enum call_key key, struct slice value)
     }
 }
 
+/* RFC 9113 8.2 and 8.3, which nghttp2 does not look at here (h2.c, NO_HTTP_MESSAGING): letters that may stand in a field, no fields of HTTP/1, and the
+ * pseudo-headers first, each once. A request with two paths would be checked as one call and served as another. */
+static bool field_is_sound(struct grpc_call *c, struct slice name, struct slice value)
+{
+    static const char *const pseudo[] = {":method", ":scheme", ":path", ":authority"};
+    if (nghttp2_check_header_name(name.data, name.len) == 0 || nghttp2_check_header_value(value.data, value.len) == 0) {
+        return false;
+    }
+    if (name.data[0] != ':') {
+        c->fields_began = true;
+        return !IS(name, "connection");
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(pseudo); i++) {
+        if (is(name, pseudo[i], strlen(pseudo[i]))) {
+            bool first = !c->fields_began && (c->pseudo_seen & 1u << i) == 0;
+            c->pseudo_seen |= (uint8_t)(1u << i);
+            return first;
+        }
+    }
+    return false;
+}
+
 /* Names are told apart by length first: most headers of a call are none of ours. */
 void call_header(struct grpc_call *c, struct slice name, struct slice value)
 {
+    if (!field_is_sound(c, name, value)) {
+        h2_reset(&c->stream, NGHTTP2_PROTOCOL_ERROR);
+        return;
+    }
     switch (name.len) {
     case 5:
         if (IS(name, ":path")) {
@@ -152,15 +178,21 @@ static void refuse_quoted(struct grpc_call *c, const char *http_status, enum grp
     bytes_deinit(&text);
 }
 
-static const char *timeout_fault(struct slice t)
+static void refuse_timeout(struct grpc_call *c)
 {
+    struct slice t = c->timeout;
+    const char *fault = "malformed grpc-timeout: transport: timeout unit is not recognized: ";
+    const char *after = "";
     if (t.len < 2) {
-        return "malformed grpc-timeout: transport: timeout string is too short: ";
+        fault = "malformed grpc-timeout: transport: timeout string is too short: ";
+    } else if (t.len > 9) {
+        fault = "malformed grpc-timeout: transport: timeout string is too long: ";
+    } else if (memchr("HMSmun", t.data[t.len - 1], 6) != NULL) {
+        fault = "malformed grpc-timeout: strconv.ParseUint: parsing ";
+        after = ": invalid syntax";
+        t.len--;
     }
-    if (t.len > 9) {
-        return "malformed grpc-timeout: transport: timeout string is too long: ";
-    }
-    return "malformed grpc-timeout: transport: timeout unit is not recognized: ";
+    refuse_quoted(c, "400", GRPC_INTERNAL, fault, t, after);
 }
 
 static void refuse_path(struct grpc_call *c)
@@ -192,7 +224,7 @@ static bool head_is_sound(struct grpc_call *c)
         refuse_quoted(c, "415", GRPC_INVALID_ARGUMENT, "invalid gRPC request content-type ",
                       c->content_type, "");
     } else if (c->bad_timeout) {
-        refuse_quoted(c, "400", GRPC_INTERNAL, timeout_fault(c->timeout), c->timeout, "");
+        refuse_timeout(c);
     } else if (!c->post) {
         refuse_quoted(c, "405", GRPC_INTERNAL, "Received a HEADERS frame with :method ", c->verb,
                       " which should be POST");

@@ -145,6 +145,30 @@ class Bytes(BadInput):
                 c.drain()
         self.assert_sound()
 
+    def test_header_fields(self):
+        """What makes a request head malformed (RFC 9113 8.2, 8.3) resets the stream, whatever the rest of it asks for."""
+        sound = request_headers(KV + "Range")
+        rows = [("a second path", sound[:3] + [(":path", "/no.Such/Call")] + sound[3:]),
+                ("a path behind the fields", sound + [(":path", "/no.Such/Call")]),
+                ("a second path before the one that is known", [(":path", "/no.Such/Call")] + sound),
+                ("a second method", sound[:1] + sound),
+                ("a pseudo-header that is none", [(":status", "200")] + sound),
+                ("a pseudo-header behind the fields", sound + [(":authority", "x")]),
+                ("capital letters", sound + [("Foo", "x")]),
+                ("a name of nothing", sound + [("", "x")]),
+                ("a space in a name", sound + [("a b", "x")]),
+                ("NUL in a value", sound + [("foo", "a\0b")]),
+                ("a line's end in a value", sound + [("foo", "a\r\nb")]),
+                ("a field of HTTP/1", sound + [("connection", "close")])]
+        for name, pairs in rows:
+            with self.subTest(name), Connection(self.server.port) as c:
+                c.send(frame(HEADERS, END_HEADERS, 1, header_block(pairs)) + frame(DATA, END_STREAM, 1, message(field(1, "kept"))))
+                c.next_stream = 3
+                r = c.wait(1)
+                self.assertEqual((r.headers, r.reset), ([], PROTOCOL_ERROR))
+                self.assertEqual(c.call(KV + "Range", message(field(1, "kept"))).status(), (OK, ""))
+        self.assert_sound()
+
     def test_what_is_to_be_ignored(self):
         with Connection(self.server.port) as c:
             c.send(frame(0x42, 0xFF, 0, b"unknown"))

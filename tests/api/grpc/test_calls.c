@@ -99,6 +99,8 @@ static const struct head_case head_cases[] = {
     {"identity is no compression", "/t.S/Echo", "grpc-encoding", "identity", "200", "0", ""},
     {"a timeout needs a unit", "/t.S/Echo", "grpc-timeout", "10x", "400", "13",
      "malformed grpc-timeout: transport: timeout unit is not recognized: \"10x\""},
+    {"a timeout is a number", "/t.S/Echo", "grpc-timeout", "-1S", "400", "13",
+     "malformed grpc-timeout: strconv.ParseUint: parsing \"-1\": invalid syntax"},
     {"a timeout has at most eight digits", "/t.S/Echo", "grpc-timeout", "123456789S", "400", "13",
      "malformed grpc-timeout: transport: timeout string is too long: \"123456789S\""},
     {"a timeout of nothing is over", "/t.S/Echo", "grpc-timeout", "0m", "200", "4",
