@@ -25,7 +25,8 @@ struct member_log {
 struct member_store {
     /* Something is pending: member_store_flush within ENGINE_FLUSH_MS, or at once when `urgent`. */
     void (*kick)(void *arg, bool urgent);
-    /* member_store_serve with this op, soon, behind a flush. FLUSH, DEFRAG and INSTALL come here. */
+    /* member_store_serve with this op, soon, behind a flush. FLUSH, DEFRAG and INSTALL come here. Behind an INSTALL nothing is served until the member has
+     * taken what was put in place into use. */
     void (*request)(void *arg, struct member_op *op);
     /* The log holds more: a flush that answered ERR_BUSY may be tried again. */
     void (*retry)(void *arg);

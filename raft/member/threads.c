@@ -93,17 +93,26 @@ static struct member_op *oldest_first(struct member_op *list)
     return out;
 }
 
+/* A snapshot is put in place last: from then on the engine's store is the old one, without a name, until the member loop has taken the new one into
+ * use. To defragment it then would put it back in the new one's place. */
 static void serve(struct threads *t, struct member_op *requests, enum err flushed)
 {
+    struct member_op *install = NULL;
     for (struct member_op *op = oldest_first(requests), *next; op != NULL; op = next) {
         next = op->list_next;
         op->list_next = NULL;
         if (op->kind == MEMBER_INSTALL) {
-            pthread_mutex_lock(&t->lock);
-            t->held = true;
-            pthread_mutex_unlock(&t->lock);
+            ASSERT(install == NULL); /* one at a time */
+            install = op;
+        } else {
+            member_store_serve(t->member, op, flushed);
         }
-        member_store_serve(t->member, op, flushed);
+    }
+    if (install != NULL) {
+        pthread_mutex_lock(&t->lock);
+        t->held = true;
+        pthread_mutex_unlock(&t->lock);
+        member_store_serve(t->member, install, flushed);
     }
 }
 

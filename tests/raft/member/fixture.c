@@ -78,6 +78,7 @@ static struct backend_stats gate_stats(struct backend *b)
 static enum err gate_defrag(struct backend *b, struct err_ctx *ec)
 {
     struct gate *g = gate_of(b);
+    atomic_fetch_add(&g->n_defrags, 1);
     return g->inner->ops->defrag(g->inner, ec);
 }
 

@@ -36,6 +36,7 @@ struct gate {
     struct vfs *power;     /* a fault disk: once it has failed, no commit succeeds; NULL: none */
     uint64_t power_at;
     _Atomic uint64_t n_commits;
+    _Atomic uint64_t n_defrags;
     _Atomic uint64_t fail_at; /* this commit fails, and every later one; 0: none */
     pthread_mutex_t hold;     /* a commit takes it for a moment: a test that has it holds the store back */
 };
