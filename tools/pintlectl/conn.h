@@ -41,6 +41,7 @@ struct conn_options {
     size_t n_endpoints;
     struct client_options client;
     uint64_t dial_timeout_ns, max_send_bytes, max_receive_bytes;
+    bool send_given;                     /* max_send_bytes was asked for */
     const char *user, *password, *token; /* NULL: none */
 };
 

@@ -218,6 +218,7 @@ static void set_limits(const struct ctl *ctl, struct conn_options *o)
     int64_t send = flag_number(&ctl->flags, "max-request-bytes");
     int64_t receive = flag_number(&ctl->flags, "max-recv-bytes");
     int64_t dial = flag_number(&ctl->flags, "dial-timeout");
+    o->send_given = send > 0;
     o->max_send_bytes = send > 0 ? (uint64_t)send : SEND_DEFAULT;
     o->max_receive_bytes = receive > 0 ? (uint64_t)receive : RECEIVE_DEFAULT;
     o->dial_timeout_ns = dial > 0 ? (uint64_t)dial : UINT64_MAX / 2;
@@ -264,7 +265,7 @@ struct conn *ctl_open(const struct conn_options *o)
     if (o->n_endpoints == 0) {
         ctl_fail(EXIT_BAD_CONNECTION, "etcdclient: no available endpoints");
     }
-    if (o->max_receive_bytes < o->max_send_bytes) {
+    if (o->send_given && o->max_receive_bytes < o->max_send_bytes) {
         ctl_fail(
             EXIT_BAD_CONNECTION,
             "gRPC message recv limit (%llu bytes) must be greater than send limit (%llu bytes)",

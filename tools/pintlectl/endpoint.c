@@ -298,6 +298,8 @@ static const char *number(struct ctl *ctl, const char *fmt, uint64_t v)
         char size[TEXT_SIZE_BYTES];
         text_size(v, size);
         bytes_add_str(&b, size);
+    } else if (*fmt == 'i') {
+        bytes_printf(&b, "%" PRId64, (int64_t)v);
     } else {
         bytes_printf(&b, "%" PRIu64 "%s", v, fmt + 1);
     }
@@ -369,7 +371,7 @@ static void hash_row(struct ctl *ctl, const struct answer *a, const char **row)
 {
     row[0] = a->endpoint;
     row[1] = number(ctl, "d", a->hash->hash);
-    row[2] = number(ctl, "d", (uint64_t)a->hash->hash_revision);
+    row[2] = number(ctl, "i", (uint64_t)a->hash->hash_revision);
 }
 
 static void hash_fields(struct ctl *ctl, const struct answer *a)

@@ -112,6 +112,9 @@ char *conn_target(const char *first, const char *endpoint, bool secure)
         return xasprintf("%s:%s", tls ? "unixs" : "unix", starts(path, "//") ? path + 2 : path);
     }
     const char *host = strstr(endpoint, "://");
+    if (host != NULL && !starts(endpoint, "http://") && !starts(endpoint, "https://")) {
+        return xstrdup(endpoint); /* a host that nobody finds */
+    }
     host = host == NULL ? endpoint : host + 3;
     return xasprintf("%s://%.*s", tls ? "https" : "http", (int)strcspn(host, "/?"), host);
 }

@@ -6,6 +6,7 @@
 
 #include "tools/cli/table.h"
 #include "tools/cli/text.h"
+#include "tools/pintle/url.h"
 #include "tools/pintlectl/commands.h"
 #include "tools/pintlectl/print.h"
 
@@ -63,14 +64,10 @@ static const char *peer_urls(struct ctl *ctl)
 
 static void check_urls(char *const *urls, size_t n)
 {
-    static const char *const schemes[] = {"http://", "https://", "unix://", "unixs://"};
     for (size_t i = 0; i < n; i++) {
-        bool known = false;
-        for (size_t k = 0; k < ARRAY_LEN(schemes); k++) {
-            known = known || strncmp(urls[i], schemes[k], strlen(schemes[k])) == 0;
-        }
-        if (!known) {
-            ctl_fail(EXIT_ERROR, "URL scheme must be http, https, unix, or unixs: %s", urls[i]);
+        struct err_ctx why = {{0}};
+        if (url_check(urls[i] + strspn(urls[i], " \t"), &why) != OK) {
+            ctl_fail(EXIT_ERROR, "%s", why.text);
         }
     }
 }

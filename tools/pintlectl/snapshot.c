@@ -13,6 +13,7 @@
 #include "base/mem.h"
 #include "tools/cli/text.h"
 #include "tools/pintlectl/commands.h"
+#include "tools/pintlectl/failure_texts.h"
 #include "tools/pintlectl/print.h"
 
 #define SECTOR 512u
@@ -26,6 +27,7 @@ struct save {
     char *part; /* owned */
     int fd;
     uint64_t n;
+    bool fetching; /* the first piece has come */
     char *version; /* the arena's; empty when the server does not say */
     deadline_ns deadline;
 };
@@ -97,11 +99,28 @@ static void take_piece(struct save *s, const struct bytes *message)
     if (r == NULL) {
         save_failed(s, "could not write snapshot: malformed message");
     }
+    if (!s->fetching) {
+        log_text("fetching snapshot", "endpoint", s->ctl->options.endpoints[0]);
+        s->fetching = true;
+    }
     if (*r->version != '\0') {
         s->version = cli_dup(s->ctl->arena, r->version, strlen(r->version));
     }
     write_all(s, r->blob.data, r->blob.len);
     etcdserverpb__snapshot_response__free_unpacked(r, NULL);
+}
+
+/* What comes instead of the first piece is shown as gRPC has it. */
+static _Noreturn void stream_failed(struct save *s, const struct failure *f)
+{
+    char text[FAILURE_TEXT_MAX];
+    if (!s->fetching) {
+        (void)snprintf(text, sizeof(text), "rpc error: code = %s desc = %s",
+                       failure_code_name(f->code), f->text);
+        save_failed(s, text);
+    }
+    failure_text(f, text);
+    save_failed(s, xasprintf("could not write snapshot: %s", text));
 }
 
 static void download(struct save *s)
@@ -116,15 +135,13 @@ static void download(struct save *s)
         save_failed(s, text);
     }
     log_text("opened snapshot stream; downloading", NULL, NULL);
-    log_text("fetching snapshot", "endpoint", s->ctl->options.endpoints[0]);
     struct bytes message = {0};
     enum err e = client_stream_half_close(stream);
     while (e == OK || e == ERR_DEADLINE) {
         uint64_t now = now_ns();
         if (s->deadline != 0 && now >= s->deadline) {
             failure_deadline(&f);
-            failure_text(&f, text);
-            save_failed(s, text);
+            stream_failed(s, &f);
         }
         uint64_t left = s->deadline == 0 ? UINT32_MAX : (s->deadline - now) / NS_PER_MS + 1;
         e = client_stream_recv(stream, left < UINT32_MAX ? (uint32_t)left : UINT32_MAX, &message);
@@ -139,8 +156,7 @@ static void download(struct save *s)
         if (status != NULL) {
             failure_from(&f, status);
         }
-        failure_text(&f, text);
-        save_failed(s, text);
+        stream_failed(s, &f);
     }
     client_stream_close(&stream);
     log_text("completed snapshot read; closing", NULL, NULL);

@@ -63,6 +63,7 @@ static void targets(void **state)
                 {"a:1", "a:1", true, "https://a:1"},
                 {"http://a:1", "b:2", true, "http://b:2"},
                 {"https://a:1", "http://b:2/x", false, "https://b:2"},
+                {"ftp://a:1", "ftp://a:1", false, "ftp://a:1"},
                 {"unix:///s", "unix:///s", false, "unix:/s"},
                 {"unixs://s", "unixs://s", false, "unixs:s"}};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
