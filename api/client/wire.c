@@ -15,6 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "api/tls/chain.h"
 #include "base/assert.h"
 #include "base/clock.h"
 
@@ -175,6 +176,7 @@ enum err client_wire_secure(struct client *c, const struct client_tls *t, const 
         return e;
     }
     SSL_CTX_set_verify(ctx, t->insecure_skip_verify ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
+    SSL_CTX_set_cert_verify_callback(ctx, tls_chain_verify, NULL);
     attach(c, ctx);
     SSL_CTX_free(ctx); /* the connection has its own hold of it */
     ASSERT(SSL_set_alpn_protos(c->ssl, h2, sizeof(h2)) == 0);

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "api/http/tls_internal.h"
+#include "api/tls/chain.h"
 #include "base/assert.h"
 #include "base/mem.h"
 
@@ -78,7 +79,7 @@ static int verify(X509_STORE_CTX *sc, void *arg)
     SSL *ssl = X509_STORE_CTX_get_ex_data(sc, SSL_get_ex_data_X509_STORE_CTX_idx());
     struct tls_session *s = SSL_get_app_data(ssl);
     char reason[TLS_REASON_BYTES];
-    if (X509_verify_cert(sc) != 1) {
+    if (tls_chain_verify(sc, NULL) != 1) {
         (void)snprintf(reason, sizeof(reason), "tls: failed to verify certificate: x509: %s",
                        X509_verify_cert_error_string(X509_STORE_CTX_get_error(sc)));
         set_reason(s, reason);

@@ -7,18 +7,14 @@
 #include <stdio.h>
 
 #include "api/http/tls_internal.h"
-
-static bool names_somebody(const struct peer_tls *t)
-{
-    return (t->allowed_names != NULL && t->allowed_names[0] != NULL) || (t->allowed_hosts != NULL && t->allowed_hosts[0] != NULL);
-}
+#include "api/tls/chain.h"
 
 /* The usual verification, and then the name: the same rules hold for whom this member calls as for who calls it. The other side hears
  * `bad certificate`. */
 static int verify(X509_STORE_CTX *x, void *arg)
 {
     const struct peer_tls *t = arg;
-    if (X509_verify_cert(x) != 1) {
+    if (tls_chain_verify(x, NULL) != 1) {
         return 0;
     }
     const struct tls_config rules = {.allowed_names = t->allowed_names, .allowed_hosts = t->allowed_hosts};
@@ -33,9 +29,7 @@ static CURLcode on_context(CURL *easy, void *context, void *arg)
 {
     (void)easy;
     const struct peer_tls *t = arg;
-    if (names_somebody(t)) {
-        SSL_CTX_set_cert_verify_callback(context, verify, arg);
-    }
+    SSL_CTX_set_cert_verify_callback(context, verify, arg);
     if (t->server_name != NULL) {
         X509_VERIFY_PARAM *p = SSL_CTX_get0_param(context);
         X509_VERIFY_PARAM_set_hostflags(p, X509_CHECK_FLAG_NEVER_CHECK_SUBJECT | X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
@@ -70,7 +64,7 @@ void peer_tls_apply(CURL *easy, const struct peer_tls *tls)
         (void)curl_easy_setopt(easy, CURLOPT_SSLCERT, t->cert_file);
         (void)curl_easy_setopt(easy, CURLOPT_SSLKEY, t->key_file);
     }
-    if (!t->insecure && (names_somebody(t) || t->server_name != NULL)) {
+    if (!t->insecure) {
         (void)curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, on_context);
         (void)curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, (void *)(uintptr_t)t);
     }

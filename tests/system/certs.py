@@ -50,12 +50,13 @@ class Authority:
         words = {"ec": ["EC", "-pkeyopt", "ec_paramgen_curve:P-256"], "rsa": ["RSA", "-pkeyopt", "rsa_keygen_bits:2048"], "ed25519": ["ED25519"]}
         run("openssl", "genpkey", "-algorithm", *words[kind], "-out", path)
 
-    def make(self, file, cn=None, sans="DNS:localhost,IP:127.0.0.1", kind="ec", days=1, ca=False):
-        """FILE.pem and FILE.key; days < 0: it has expired."""
+    def make(self, file, cn=None, sans="DNS:localhost,IP:127.0.0.1", kind="ec", days=1, ca=False, key_id=True):
+        """FILE.pem and FILE.key; days < 0: it has expired; without `key_id` it does not say which key signed it."""
         self.serial += 1
         key, request, cert = self.path(file + ".key"), self.path(file + ".csr"), self.path(file + ".pem")
         self.new_key(key, kind)
         more = ("subjectAltName = %s\n" % sans if sans else "") + "extendedKeyUsage = serverAuth, clientAuth"
+        more += "" if key_id else "\nauthorityKeyIdentifier = none"
         self.config(cn or file, ca, more)
         run("openssl", "req", "-new", "-key", key, "-config", self.path("openssl.cnf"), "-out", request)
         run("openssl", "x509", "-req", "-in", request, "-CA", self.cert, "-CAkey", self.key, "-set_serial", str(self.serial), "-days", str(days),

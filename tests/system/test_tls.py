@@ -499,6 +499,13 @@ class Members(Case):
         self.wait_log(servers[2], "tls: bad certificate")
         self.assertNotIn("elected leader", servers[2].log_text())
 
+    def test_certificates_that_bear_their_authoritys_name(self):
+        """Scripts make such ones, and Go does not mind."""
+        for i in range(3):
+            self.ca.make(f"m{i}", cn="ca", key_id=False)
+        self.check(self.launch(lambda i: ["--peer-cert-file", self.ca.path(f"m{i}.pem"), "--peer-key-file", self.ca.path(f"m{i}.key"), "--peer-client-cert-auth",
+                                          "--peer-trusted-ca-file", self.ca.cert]))
+
     def test_certificates_made_here(self):
         servers = self.launch(lambda i: ["--peer-auto-tls"])
         self.check(servers)

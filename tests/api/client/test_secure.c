@@ -159,6 +159,10 @@ static const struct row rows[] = {
     {"a wildcard", {.cert = "elsewhere"}, {.ca_file = "ca.pem", .server_name = "a.wild.test"}, NULL, ""},
     {"a wildcard covers one label", {.cert = "elsewhere"}, {.ca_file = "ca.pem", .server_name = "a.b.wild.test"}, "failed to verify", NULL},
     {"a common name is no host name", {.cert = "common"}, {.ca_file = "ca.pem", .server_name = "common.test"}, "failed to verify", NULL},
+    {"its authority's namesake", {.cert = "namesake"}, {.ca_file = "ca.pem"}, NULL, ""},
+    {"a namesake for another host", {.cert = "namesake"}, {.ca_file = "ca.pem", .server_name = "elsewhere.test"}, "failed to verify", NULL},
+    {"a namesake that nobody trusts", {.cert = "namesake"}, {.ca_file = "other.pem"}, "x509: certificate signed by unknown authority", NULL},
+    {"a namesake of another authority of that name", {.cert = "forged"}, {.ca_file = "ca.pem"}, "x509: certificate signed by unknown authority", NULL},
     {"expired", {.cert = "old"}, {.ca_file = "ca.pem"}, "certificate has expired or is not yet valid", NULL},
     {"a client with a name", {.ca = "ca.pem"}, {.ca_file = "ca.pem", .cert_file = "client.pem", .key_file = "client.key"}, NULL, "client"},
     {"TLS 1.2 and a client with a name",
@@ -394,6 +398,7 @@ static int make_certs(void **state)
     const struct cert_spec elsewhere = {.sans = "DNS:elsewhere.test,DNS:*.wild.test"};
     const struct cert_spec common = {.name = "common.test"};
     const struct cert_spec old = {.sans = "IP:127.0.0.1", .from_days = -3, .to_days = -1};
+    const struct cert_spec namesake = {.name = "root", .sans = "IP:127.0.0.1"};
     const struct cert_spec client = {.name = "client", .usage = "clientAuth"};
     certs_write_authority(dir, "ca", &root, NULL);
     certs_write_authority(dir, "other", &other, NULL);
@@ -402,6 +407,10 @@ static int make_certs(void **state)
     certs_make(dir, "common", &common, &root, NULL);
     certs_make(dir, "old", &old, &root, NULL);
     certs_make(dir, "client", &client, &root, NULL);
+    certs_make(dir, "namesake", &namesake, &root, NULL);
+    struct authority forger = certs_authority("root", NULL);
+    certs_make(dir, "forged", &namesake, &forger, NULL);
+    certs_authority_free(&forger);
     certs_authority_free(&root);
     certs_authority_free(&other);
     return 0;
@@ -410,7 +419,7 @@ static int make_certs(void **state)
 static int remove_certs(void **state)
 {
     (void)state;
-    static const char *const names[] = {"ca", "other", "server", "elsewhere", "common", "old", "client"};
+    static const char *const names[] = {"ca", "other", "server", "elsewhere", "common", "old", "client", "namesake", "forged"};
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         char file[32], path[128];
         (void)snprintf(file, sizeof(file), "%s.pem", names[i]);

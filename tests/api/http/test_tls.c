@@ -173,6 +173,20 @@ static const struct matrix_row {
     {"a client's chain without what is between", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "broken-chain"}, "unable to get", ""},
     {"an authority between is trusted by itself", {.cert_file = "ec", .ca_file = "middle.pem"}, {.cert = "broken-chain"}, NULL, "broken-chain"},
     {"another authority", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "foreign"}, "tls: failed to verify certificate: x509: ", ""},
+    {"its authority's namesake", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "namesake"}, NULL, "root"},
+    {"a namesake that brings its authority along", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "namesake-chain"}, NULL, "root"},
+    {"a namesake that is not allowed", {.cert_file = "ec", .ca_file = "ca.pem", .allowed_names = one_name}, {.cert = "namesake"}, "authentication failed", ""},
+    {"a revoked namesake", {.cert_file = "ec", .ca_file = "ca.pem", .crl_file = "crl.der"}, {.cert = "namesake-revoked"}, "revoked", ""},
+    {"a namesake of another authority of that name", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "namesake-forged"}, "self-signed certificate", ""},
+    {"... that brings it along", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "namesake-forged-chain"}, "self-signed certificate", ""},
+    {"two authorities of one name", {.cert_file = "ec", .ca_file = "namesakes.pem"}, {.cert = "namesake-forged"}, NULL, "root"},
+    {"an expired namesake", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "namesake-expired"}, "certificate has expired", ""},
+    {"a namesake for servers alone", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "namesake-server"}, "failed to verify", ""},
+    {"a namesake with a weak signature", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "namesake-weak"}, "self-signed certificate", ""},
+    {"an expired authority's namesake", {.cert_file = "ec", .ca_file = "ca-late.pem"}, {.cert = "late"}, "self-signed certificate", ""},
+    {"the namesake of one that is no authority", {.cert_file = "ec", .ca_file = "ca-plain.pem"}, {.cert = "plain"}, "self-signed certificate", ""},
+    {"the namesake of one for servers alone", {.cert_file = "ec", .ca_file = "ca-narrow.pem"}, {.cert = "narrow"}, "self-signed certificate", ""},
+    {"the namesake of one with limits", {.cert_file = "ec", .ca_file = "ca-limited.pem"}, {.cert = "limited"}, "self-signed certificate", ""},
     {"two authorities in one file", {.cert_file = "ec", .ca_file = "both.pem"}, {.cert = "foreign"}, NULL, "foreign"},
     {"the system trusts no test", {.cert_file = "ec", .client_auth = true}, {.cert = "good"}, "failed to verify", ""},
     {"an expired certificate", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "expired"}, "certificate has expired", ""},
@@ -604,6 +618,44 @@ static void test_places(void **state)
 
 /* --- setting ----------------------------------------------------------------------------------------------------------------------------- */
 
+/* Certificates that bear the name of who signed them. */
+static void make_namesakes(void)
+{
+    static const struct {
+        const char *file;
+        struct cert_spec spec;
+    } of_root[] = {
+        {"namesake", {.name = "root"}},
+        {"namesake-revoked", {.name = "root", .serial = 1234}},
+        {"namesake-expired", {.name = "root", .from_days = -2, .to_days = -1}},
+        {"namesake-server", {.name = "root", .usage = "serverAuth"}},
+        {"namesake-weak", {.name = "root", .weak = true}},
+    };
+    static const struct cert_spec odd[] = {
+        {.name = "late", .ca = true, .from_days = -2, .to_days = -1},
+        {.name = "plain"},
+        {.name = "narrow", .ca = true, .usage = "serverAuth"},
+        {.name = "limited", .ca = true, .limits = "permitted;DNS:example"},
+    };
+    for (size_t i = 0; i < sizeof(of_root) / sizeof(of_root[0]); i++) {
+        certs_make(dir, of_root[i].file, &of_root[i].spec, &root, NULL);
+    }
+    certs_make(dir, "namesake-chain", &of_root[0].spec, &root, root.cert);
+    struct authority forger = certs_authority("root", NULL);
+    certs_make(dir, "namesake-forged", &of_root[0].spec, &forger, NULL);
+    certs_make(dir, "namesake-forged-chain", &of_root[0].spec, &forger, forger.cert);
+    certs_write_authority(dir, "namesakes", &root, &forger);
+    certs_authority_free(&forger);
+    for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+        struct authority a = certs_odd_authority(&odd[i]);
+        char file[32];
+        (void)snprintf(file, sizeof(file), "ca-%s", odd[i].name);
+        certs_write_authority(dir, file, &a, NULL);
+        certs_make(dir, odd[i].name, &(struct cert_spec){.name = odd[i].name}, &a, NULL);
+        certs_authority_free(&a);
+    }
+}
+
 static int make_files(void **state)
 {
     (void)state;
@@ -641,6 +693,7 @@ static int make_files(void **state)
     certs_make(dir, "chain-client", &(struct cert_spec){.name = "chain-client", .serial = 9}, &middle, middle.cert);
     certs_make(dir, "broken-chain", &(struct cert_spec){.name = "broken-chain", .serial = 9}, &middle, NULL);
     certs_make(dir, "foreign", &(struct cert_spec){.name = "foreign"}, &other, NULL);
+    make_namesakes();
     const long revoked[] = {1000, 1234, 77, 0};
     const long ones[] = {1, 0};
     const long none[] = {0};

@@ -24,9 +24,13 @@ struct cert_spec {
     int from_days, to_days; /* from now; both 0: good for a day around now */
     long serial;
     bool ca;
+    bool weak;          /* signed with SHA-1 */
+    const char *limits; /* nameConstraints; NULL: none */
 };
 
 struct authority certs_authority(const char *name, const struct authority *issuer); /* NULL: it signs itself */
+/* One that signs itself and is not like the others; `kind` is always EC. */
+struct authority certs_odd_authority(const struct cert_spec *s);
 void certs_authority_free(struct authority *a);
 /* DIR/NAME.pem with the certificate and then `chain` (may be NULL), DIR/NAME.key. */
 void certs_make(const char *dir, const char *file, const struct cert_spec *s, const struct authority *issuer, X509 *chain);
