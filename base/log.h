@@ -55,6 +55,7 @@ struct log_rotation {
     uint64_t file_bytes_max;
     uint32_t age_max_days, backups_max; /* 0: kept */
     bool local_time;                    /* in the names of old files; else UTC */
+    bool compress;                      /* old files become .gz */
 };
 MUST_CHECK enum err log_open(const char *const *outputs, const struct log_rotation *rotation, enum log_level min, enum log_format format,
                              const struct clock *clock, struct logger **out, struct err_ctx *ec);

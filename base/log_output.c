@@ -2,7 +2,6 @@
 #include "base/log_output.h"
 
 #include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,20 +10,14 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/assert.h"
 #include "base/mem.h"
 
 #define JOURNAL_SOCKET "/run/systemd/journal/socket"
-#define MS_PER_S 1000u
 #define NS_PER_MS 1000000u
-#define S_PER_DAY 86400u
-#define STAMP_BYTES 40u
 #define ERRNO_BYTES 128u
-#define OLD_FILES_MAX 4096u /* looked at in one pruning; those beyond wait for the next */
-#define RENAME_TRIES 100u   /* of a name that is taken: rotations within one millisecond */
 
 /* --- opening ------------------------------------------------------------------------------------------------ */
 
@@ -69,8 +62,9 @@ static enum err open_file(struct log_output *o, const char *path, const struct l
     }
     if (rotation != NULL) {
         o->kind = LOG_OUT_ROTATING;
-        o->rotation = *rotation;
+        o->file_bytes_max = rotation->file_bytes_max;
         o->path = xstrdup(path);
+        o->old = log_files_create(path, rotation);
         o->size = (uint64_t)st.st_size;
         ASSERT(pthread_mutex_init(&o->lock, NULL) == 0);
     }
@@ -98,6 +92,7 @@ void log_output_close(struct log_output *o)
         (void)close(o->fd);
     }
     if (o->kind == LOG_OUT_ROTATING) {
+        log_files_destroy(&o->old);
         (void)pthread_mutex_destroy(&o->lock);
         free(o->path);
     }
@@ -106,113 +101,16 @@ void log_output_close(struct log_output *o)
 
 /* --- rotation ------------------------------------------------------------------------------------------------- */
 
-/* The last dot of the name, or its end. */
-static const char *extension(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    const char *dot = strrchr(path, '.');
-    return dot == NULL || (slash != NULL && dot < slash) ? path + strlen(path) : dot;
-}
-
-static void format_stamp(const struct log_output *o, uint64_t wall_ms, char out[STAMP_BYTES])
-{
-    time_t seconds = (time_t)(wall_ms / MS_PER_S);
-    struct tm tm;
-    ASSERT((o->rotation.local_time ? localtime_r(&seconds, &tm) : gmtime_r(&seconds, &tm)) != NULL);
-    size_t n = strftime(out, STAMP_BYTES, "%Y-%m-%dT%H-%M-%S", &tm);
-    (void)snprintf(out + n, STAMP_BYTES - n, ".%03u", (unsigned)(wall_ms % MS_PER_S));
-}
-
-/* Is that one of ours: prefix, a time, extension? The time sorts as text. */
-static bool is_old_file(const char *name, const char *prefix, const char *ext)
-{
-    static const char form[] = "0000-00-00T00-00-00.000";
-    size_t p = strlen(prefix);
-    if (strncmp(name, prefix, p) != 0 || strlen(name) != p + sizeof(form) - 1 + strlen(ext) || strcmp(name + p + sizeof(form) - 1, ext) != 0) {
-        return false;
-    }
-    for (size_t i = 0; i < sizeof(form) - 1; i++) {
-        char c = name[p + i];
-        if (form[i] == '0' ? c < '0' || c > '9' : c != form[i]) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static int newest_first(const void *a, const void *b)
-{
-    return strcmp(*(char *const *)b, *(char *const *)a);
-}
-
-static size_t list_old_files(DIR *d, const char *prefix, const char *ext, char **out)
-{
-    size_t n = 0;
-    struct dirent *e;
-    while (n < OLD_FILES_MAX && (e = readdir(d)) != NULL) {
-        if (is_old_file(e->d_name, prefix, ext)) {
-            out[n++] = xstrdup(e->d_name);
-        }
-    }
-    qsort(out, n, sizeof(*out), newest_first);
-    return n;
-}
-
-/* Remove old files beyond the number and the age that are kept. */
-static void prune(const struct log_output *o, uint64_t wall_ms)
-{
-    const struct log_rotation *r = &o->rotation;
-    if (r->backups_max == 0 && r->age_max_days == 0) {
-        return;
-    }
-    const char *slash = strrchr(o->path, '/');
-    const char *name = slash == NULL ? o->path : slash + 1;
-    char *folder = slash == NULL ? xstrdup(".") : xstrndup(o->path, slash == o->path ? 1 : (size_t)(slash - o->path));
-    char *prefix = xasprintf("%.*s-", (int)(extension(o->path) - name), name);
-    uint64_t age_ms = (uint64_t)r->age_max_days * S_PER_DAY * MS_PER_S;
-    char oldest[STAMP_BYTES] = "";
-    if (age_ms != 0 && age_ms < wall_ms) {
-        format_stamp(o, wall_ms - age_ms, oldest);
-    }
-    DIR *d = opendir(folder);
-    char **files = xcalloc(OLD_FILES_MAX, sizeof(*files));
-    size_t n = d == NULL ? 0 : list_old_files(d, prefix, extension(o->path), files);
-    for (size_t i = 0; i < n; i++) {
-        bool too_many = r->backups_max != 0 && i >= r->backups_max;
-        bool too_old = oldest[0] != '\0' && strncmp(files[i] + strlen(prefix), oldest, strlen(oldest)) < 0;
-        if (too_many || too_old) {
-            (void)unlinkat(dirfd(d), files[i], 0); /* tried again at the next rotation */
-        }
-        free(files[i]);
-    }
-    free(files);
-    if (d != NULL) {
-        (void)closedir(d);
-    }
-    free(prefix);
-    free(folder);
-}
-
-/* The file gets the name of this moment, or of one soon after when that is taken, and a new one begins. */
+/* The file gets the name of this moment and a new one begins. */
 static void rotate(struct log_output *o, uint64_t wall_ms)
 {
-    const char *ext = extension(o->path);
-    char *name = NULL;
-    for (uint64_t i = 0; i < RENAME_TRIES; i++) {
-        char stamp[STAMP_BYTES];
-        format_stamp(o, wall_ms + i, stamp);
-        free(name);
-        name = xasprintf("%.*s-%s%s", (int)(ext - o->path), o->path, stamp, ext);
-        if (access(name, F_OK) != 0) {
-            break;
-        }
-    }
+    char *name = log_files_name(o->old, wall_ms);
     int fd = rename(o->path, name) == 0 ? open_path(o->path) : -1;
     free(name);
     if (fd >= 0) {
         (void)close(o->fd);
         o->fd = fd;
-        prune(o, wall_ms);
+        log_files_kick(o->old, wall_ms);
     }
     o->size = 0; /* when it failed: tried again only after as many bytes more */
 }
@@ -257,7 +155,7 @@ void log_output_write(struct log_output *o, enum log_level level, const struct c
         break;
     case LOG_OUT_ROTATING:
         ASSERT(pthread_mutex_lock(&o->lock) == 0);
-        if (o->size > 0 && o->size + line->len > o->rotation.file_bytes_max) {
+        if (o->size > 0 && o->size + line->len > o->file_bytes_max) {
             rotate(o, clock_wall_ns(clock) / NS_PER_MS);
         }
         write_all(o->fd, line);

@@ -1,7 +1,7 @@
 /* log_output.h - where log lines go: descriptors, files, files that rotate, the journal.
  *
  * What        One struct for one item of etcd's --log-outputs. A rotating file is renamed to name-TIME.ext (UTC unless told otherwise) before
- *             the line that would make it grow past its limit; old ones are removed by number and age.
+ *             the line that would make it grow past its limit; what becomes of old ones: base/log_files.h.
  * Callers     base/log.c.
  * Thread      any: a rotating file has a lock, which is held while a line is written; the others write with one call.
  * Source      etcd-server.md 8.2.
@@ -12,6 +12,7 @@
 #include <pthread.h>
 
 #include "base/log.h"
+#include "base/log_files.h"
 #include "base/slice.h"
 
 enum log_output_kind { LOG_OUT_FD, LOG_OUT_JOURNAL, LOG_OUT_ROTATING };
@@ -22,8 +23,9 @@ struct log_output {
     bool owned; /* the descriptor is closed at the end */
     /* ROTATING only. `lock` guards fd and size. */
     pthread_mutex_t lock;
-    struct log_rotation rotation;
-    char *path; /* owned */
+    uint64_t file_bytes_max;
+    char *path;            /* owned */
+    struct log_files *old; /* owned */
     uint64_t size;
 };
 

@@ -12,7 +12,9 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <zlib.h>
 
+#include "base/assert.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -171,6 +173,78 @@ static void a_file_that_was_there_counts(void **state)
     teardown(f);
 }
 
+/* Wait for what the thread does; false after ten seconds. */
+static bool becomes(const struct fake *f, const char *wanted)
+{
+    for (int i = 0; i < 1000; i++) {
+        char *have = names(f);
+        bool same = strcmp(have, wanted) == 0;
+        free(have);
+        if (same) {
+            return true;
+        }
+        (void)usleep(10000);
+    }
+    return false;
+}
+
+/* The text of a .gz file that has `n` lines. */
+static void expect_lines(const struct fake *f, const char *name, int n)
+{
+    char *path = xasprintf("%s/%s", f->dir, name);
+    gzFile z = gzopen(path, "rb");
+    assert_non_null(z);
+    char text[512];
+    for (int i = 0; i < n; i++) {
+        assert_non_null(gzgets(z, text, sizeof(text)));
+        assert_non_null(strstr(text, "a line of about a hundred bytes"));
+    }
+    assert_null(gzgets(z, text, sizeof(text)));
+    assert_int_equal(gzeof(z), 1);
+    assert_int_equal(gzclose(z), Z_OK);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
+    free(path);
+}
+
+static void old_files_are_compressed(void **state)
+{
+    (void)state;
+    struct fake *f = setup(&(struct log_rotation){.file_bytes_max = 300, .compress = true});
+    line(f);
+    line(f);
+    line(f);
+    assert_true(becomes(f, "a-2026-01-02T03-04-05.678.log.gz a.log "));
+    expect_lines(f, "a-2026-01-02T03-04-05.678.log.gz", 2);
+    line(f);
+    line(f); /* the name of this moment is taken by a .gz */
+    assert_true(becomes(f, "a-2026-01-02T03-04-05.678.log.gz a-2026-01-02T03-04-05.679.log.gz a.log "));
+    teardown(f);
+}
+
+/* A .gz beside its original was not finished, and is no second file when files are counted. */
+static void a_crash_while_compressing_is_made_good(void **state)
+{
+    (void)state;
+    struct fake *f = setup(&(struct log_rotation){.file_bytes_max = 10, .backups_max = 2, .compress = true});
+    static const char *const left[] = {"a-2026-01-01T00-00-00.000.log.gz", "a-2026-01-02T00-00-00.000.log", "a-2026-01-02T00-00-00.000.log.gz"};
+    for (size_t i = 0; i < ARRAY_LEN(left); i++) {
+        char *path = xasprintf("%s/%s", f->dir, left[i]);
+        FILE *file = fopen(path, "w");
+        assert_non_null(file);
+        assert_true(fputs(i == 1 ? "a line of about a hundred bytes\n" : "half", file) >= 0);
+        assert_int_equal(fclose(file), 0);
+        assert_int_equal(chmod(path, 0600), 0);
+        free(path);
+    }
+    line(f);
+    line(f);
+    assert_true(becomes(f, "a-2026-01-02T00-00-00.000.log.gz a-2026-01-02T03-04-05.678.log.gz a.log "));
+    expect_lines(f, left[2], 1);
+    teardown(f);
+}
+
 static void a_folder_that_is_not_there_is_said(void **state)
 {
     (void)state;
@@ -187,7 +261,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_that_would_not_fit_begins_a_new_file), cmocka_unit_test(a_line_longer_than_a_file_is_written_whole),
         cmocka_unit_test(old_files_go_by_number),                      cmocka_unit_test(old_files_go_by_age),
-        cmocka_unit_test(a_file_that_was_there_counts),                cmocka_unit_test(a_folder_that_is_not_there_is_said),
+        cmocka_unit_test(a_file_that_was_there_counts),
+        cmocka_unit_test(old_files_are_compressed),
+        cmocka_unit_test(a_crash_while_compressing_is_made_good),
+        cmocka_unit_test(a_folder_that_is_not_there_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

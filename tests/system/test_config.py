@@ -1,4 +1,5 @@
 """--config-file: YAML as etcd reads it."""
+import gzip
 import json
 import os
 import shutil
@@ -189,10 +190,23 @@ class Logs(Case):
 
     def test_by_file(self):
         path = os.path.join(self.dir, "rotating.log")
-        s = self.serve(f"--log-outputs={path}", "--enable-log-rotation", '--log-rotation-config-json={"maxsize": 1, "compress": true}')
+        flags = (f"--log-outputs={path}", "--enable-log-rotation", '--log-rotation-config-json={"maxsize": 1, "compress": true}')
+        s = self.serve(*flags)
         self.wait_for(s, path, "ready to serve client requests")
         self.assertEqual(s.stop(), -signal.SIGTERM)
-        self.assertIn("rotated log files are not compressed", open(path, encoding="utf-8").read())
+        old = os.path.join(self.dir, "rotating-2026-01-01T00-00-00.000.log")
+        with open(old, "w", encoding="utf-8") as f:
+            f.write("old\n")
+        with open(path, "a", encoding="utf-8") as f:
+            f.write("x" * (1024 * 1024) + "\n")
+        s = self.serve(*flags)
+        self.wait_for(s, path, "ready to serve client requests")
+        deadline = time.monotonic() + 60
+        while os.path.exists(old):
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.05)
+        with gzip.open(old + ".gz", "rt", encoding="utf-8") as f:
+            self.assertEqual(f.read(), "old\n")
 
 
 def etcd_ready(s):

@@ -45,7 +45,7 @@ static enum err take_number(const struct doc_node *v, const char *key, uint32_t 
     return OK;
 }
 
-static enum err take_key(struct log_rotation *r, const char *key, const struct doc_node *v, bool *compress, struct err_ctx *ec)
+static enum err take_key(struct log_rotation *r, const char *key, const struct doc_node *v, struct err_ctx *ec)
 {
     uint32_t n = 0;
     enum err e = OK;
@@ -62,12 +62,12 @@ static enum err take_key(struct log_rotation *r, const char *key, const struct d
         if (v->kind != DOC_BOOL) {
             return wrong_type(v, local ? "localtime" : "compress", "bool", ec);
         }
-        *(local ? &r->local_time : compress) = on;
+        *(local ? &r->local_time : &r->compress) = on;
     }
     return e;
 }
 
-static enum err parse_rotation(const char *json, struct log_rotation *r, bool *compress, struct err_ctx *ec)
+static enum err parse_rotation(const char *json, struct log_rotation *r, struct err_ctx *ec)
 {
     struct doc_node root = {0};
     struct err_ctx why = {{0}};
@@ -81,7 +81,7 @@ static enum err parse_rotation(const char *json, struct log_rotation *r, bool *c
                     doc_kind_name(root.kind));
     }
     for (size_t i = 0; i < root.n && e == OK; i++) {
-        e = root.children[i].kind == DOC_NULL ? OK : take_key(r, root.keys[i], &root.children[i], compress, ec);
+        e = root.children[i].kind == DOC_NULL ? OK : take_key(r, root.keys[i], &root.children[i], ec);
     }
     doc_deinit(&root);
     return e;
@@ -111,7 +111,7 @@ static enum err check_outputs(char *const *outputs, struct err_ctx *ec)
     return e;
 }
 
-static enum err check_rotation(struct flag_set *f, struct log_rotation *r, bool *compress, struct err_ctx *ec)
+static enum err check_rotation(struct flag_set *f, struct log_rotation *r, struct err_ctx *ec)
 {
     size_t n_files = 0;
     for (char **o = flag_get(f, "log-outputs")->urls; *o != NULL; o++) {
@@ -120,7 +120,7 @@ static enum err check_rotation(struct flag_set *f, struct log_rotation *r, bool 
     if (n_files != 1) {
         return err_set(ec, ERR_INVALID, "--log-outputs requires a single file path when --log-rotate-config-json is defined");
     }
-    return parse_rotation(flag_get(f, "log-rotation-config-json")->text, r, compress, ec);
+    return parse_rotation(flag_get(f, "log-rotation-config-json")->text, r, ec);
 }
 
 enum err config_log_open(struct flag_set *f, struct logger **out, struct err_ctx *ec)
@@ -129,7 +129,6 @@ enum err config_log_open(struct flag_set *f, struct logger **out, struct err_ctx
     const char *format = flag_get(f, "log-format")->text;
     char **outputs = flag_get(f, "log-outputs")->urls;
     bool rotate = flag_get(f, "enable-log-rotation")->b;
-    bool compress = false;
     struct log_rotation rotation;
     enum log_level level = LOG_INFO;
     if (strcmp(logger, "zap") != 0) {
@@ -138,7 +137,7 @@ enum err config_log_open(struct flag_set *f, struct logger **out, struct err_ctx
     }
     enum err e = check_outputs(outputs, ec);
     if (e == OK && rotate) {
-        e = check_rotation(f, &rotation, &compress, ec);
+        e = check_rotation(f, &rotation, ec);
     }
     const char *name = flag_get(f, "log-level")->text;
     if (e == OK && name[0] != '\0' && log_level_parse(name, &level) != OK) {
@@ -150,9 +149,6 @@ enum err config_log_open(struct flag_set *f, struct logger **out, struct err_ctx
     }
     if (e == OK) {
         e = log_open((const char *const *)outputs, rotate ? &rotation : NULL, level, console ? LOG_CONSOLE : LOG_JSON, clock_real(), out, ec);
-    }
-    if (e == OK && compress) {
-        log_warn(*out, "rotated log files are not compressed in this version", F_STR("flag", "log-rotation-config-json"));
     }
     return e;
 }

@@ -98,7 +98,7 @@ const struct flag flag_table[] = {
     {"log-level", FLAG_STRING, "info", FLAG_WORKS, NULL, "debug, info, warn, error, panic or fatal."},
     {"log-format", FLAG_STRING, "json", FLAG_WORKS, NULL, "json or console."},
     {"enable-log-rotation", FLAG_BOOL, "false", FLAG_WORKS, NULL, "Rotate the one log file of --log-outputs."},
-    {"log-rotation-config-json", FLAG_STRING, "{\"maxsize\": 100, \"maxage\": 0, \"maxbackups\": 0, \"localtime\": false, \"compress\": false}", FLAG_WORKS, NULL, "When: megabytes, days and number of old files (0: kept). Old files are not compressed."},
+    {"log-rotation-config-json", FLAG_STRING, "{\"maxsize\": 100, \"maxage\": 0, \"maxbackups\": 0, \"localtime\": false, \"compress\": false}", FLAG_WORKS, NULL, "When: megabytes, days and number of old files (0: kept). Old files become .gz with \"compress\"."},
     {"warning-unary-request-duration", FLAG_DURATION, "300ms", FLAG_WORKS, NULL, "Warn about requests that take longer."},
     {"enable-distributed-tracing", FLAG_BOOL, "false", FLAG_ACCEPTED, NULL, "Tracing is not built in."},
     {"distributed-tracing-address", FLAG_STRING, "localhost:4317", FLAG_ACCEPTED, NULL, "Tracing is not built in."},
