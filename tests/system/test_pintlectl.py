@@ -469,6 +469,17 @@ class Alone(unittest.TestCase):
         self.assertEqual(done.returncode, 0)
         self.assertEqual(self.n_keys("scale/"), 0)
 
+    def test_lock_with_no_time_to_live(self):
+        """The usual minute then."""
+        for ttl in ("0", "-5"):
+            held = subprocess.Popen([OURS, "--endpoints", self.server.endpoint, "lock", "x", "--ttl", ttl], stdout=subprocess.PIPE, text=True)
+            self.addCleanup(held.stdout.close)
+            self.addCleanup(lambda p=held: p.poll() is None and (p.kill(), p.wait()))
+            lease = held.stdout.readline().strip().split("/")[1]
+            self.assertIn("granted with TTL(60s)", self.ctl("lease", "timetolive", lease).stdout)
+            held.send_signal(signal.SIGINT)
+            self.assertEqual(held.wait(timeout=SECONDS), 0)
+
     def test_completion_in_bash(self):
         script = self.ctl("completion", "bash").stdout
         for words, want in (("member pro", "promote"), ("get --count", "--count-only"), ("mem", "member"), ("-w js", "json"),

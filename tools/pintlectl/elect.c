@@ -5,8 +5,6 @@
 #include "tools/pintlectl/print.h"
 #include "tools/pintlectl/session.h"
 
-#define SESSION_TTL 60
-
 const struct flag elect_flags[] = {{"listen", 'l', FLAG_BOOL, NULL, "show who leads instead"}, {0}};
 
 static int campaign(struct ctl *ctl, struct session *s)
@@ -162,7 +160,7 @@ int elect_run(struct ctl *ctl)
         ctl_fail(EXIT_BAD_ARGS, "proposal given but -l is set");
     }
     struct session s;
-    session_start(&s, ctl, SESSION_TTL);
+    session_start(&s, ctl, SESSION_TTL_S);
     int code = listen ? observe(ctl, &s) : campaign(ctl, &s);
     session_end(&s);
     return code;

@@ -24,7 +24,7 @@ void session_start(struct session *s, struct ctl *ctl, int64_t ttl)
     s->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     ASSERT(s->signals >= 0);
     Etcdserverpb__LeaseGrantRequest request = ETCDSERVERPB__LEASE_GRANT_REQUEST__INIT;
-    request.ttl = ttl;
+    request.ttl = ttl > 0 ? ttl : SESSION_TTL_S;
     Etcdserverpb__LeaseGrantResponse *r =
         ctl_call(ctl, "/etcdserverpb.Lease/LeaseGrant", &request.base, true,
                  &etcdserverpb__lease_grant_response__descriptor, 0, EXIT_ERROR);

@@ -40,6 +40,7 @@ enum session_news {
     SESSION_WATCH_LOST
 };
 
+#define SESSION_TTL_S 60 /* in the place of a time to live that is none */
 void session_start(struct session *s, struct ctl *ctl, int64_t ttl);
 void session_end(struct session *s);
 /* Watch from a revision on, in the place of what was watched. */
