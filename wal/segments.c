@@ -345,6 +345,7 @@ enum err wal_prepare(struct wal *w, struct err_ctx *ec)
     }
     if (e != OK && !w->prepare_refused) {
         w->broken = true;
+        e = ERR_IO; /* ERR_NO_DISK would say that the log goes on */
     }
     return err_wrap(ec, e, "prepare log in %s", w->dir);
 }
