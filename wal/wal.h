@@ -26,7 +26,9 @@
 
 #define WAL_SEGMENT_BYTES_DEFAULT (64u * 1000u * 1000u) /* etcd's segment size */
 #define WAL_SEGMENT_BYTES_MIN (64u * 1024u)             /* small segments are for tests */
-#define WAL_RECORD_BYTES_MAX (64u * 1024u * 1024u)      /* a larger length on disk is corruption */
+/* A larger length on disk is corruption. More than what a message between members or a request may have (512 MiB each): an entry that is refused
+ * here ends the log. */
+#define WAL_RECORD_BYTES_MAX (513u * 1024u * 1024u)
 
 struct wal; /* opaque */
 

@@ -329,6 +329,24 @@ static void segments_from_elsewhere_do_not_verify(void **state)
     }
 }
 
+/* Larger than a segment, and than any sensible request. */
+static void a_huge_entry_is_an_entry(void **state)
+{
+    (void)state;
+    struct vfs *v = vfs_mem_create();
+    struct wal_config cfg = test_config(v, SMALL);
+    struct history h = {0};
+    struct wal *w = must_create(&cfg);
+    must_append(w, &h, 1, 1, 1, 10);
+    must_append(w, &h, 2, 1, 1, 65u << 20);
+    must_append(w, &h, 3, 1, 1, 10);
+    wal_close(&w);
+    w = must_open(&cfg, &h, 1);
+    wal_close(&w);
+    history_deinit(&h);
+    vfs_mem_destroy(&v);
+}
+
 static void too_large_an_entry_is_refused(void **state)
 {
     (void)state;
@@ -496,6 +514,7 @@ int main(void)
         cmocka_unit_test(says_whose_it_is_without_being_opened),
         cmocka_unit_test(a_missing_middle_is_corruption),
         cmocka_unit_test(segments_from_elsewhere_do_not_verify),
+        cmocka_unit_test(a_huge_entry_is_an_entry),
         cmocka_unit_test(too_large_an_entry_is_refused),
         cmocka_unit_test(a_visitor_can_refuse),
         cmocka_unit_test(recycled_bytes_never_verify),

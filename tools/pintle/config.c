@@ -1,6 +1,7 @@
 /* config.c - see config.h. The table of flags is in flag_table.c. */
 #include "tools/pintle/config.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,6 +13,7 @@
 #include "base/assert.h"
 #include "base/mem.h"
 #include "base/slice.h"
+#include "raft/peer/limits.h"
 #include "tools/pintle/config_check.h"
 #include "tools/pintle/config_file.h"
 #include "tools/pintle/config_log.h"
@@ -21,9 +23,12 @@
 #include "tools/pintle/help.h"
 #include "tools/pintle/urls.h"
 #include "tools/pintle/yaml.h"
+#include "wal/wal.h"
 
 #define RAFT_TIMEOUT_MIN_NS INT64_C(5000000000)
 #define READ_BYTES 65536u
+#define REQUEST_BYTES_MAX (512u << 20) /* of --max-request-bytes */
+static_assert(REQUEST_BYTES_MAX < WAL_RECORD_BYTES_MAX && PEER_MESSAGE_BYTES_MAX < WAL_RECORD_BYTES_MAX, "the log refuses no entry");
 
 /* --- filling ------------------------------------------------------------------------------------------------------ */
 
@@ -112,7 +117,7 @@ static void fill(struct config *c)
     c->heartbeat_ms = bounded(flag_get(f, "heartbeat-interval")->u, 50000);
     c->election_ms = bounded(flag_get(f, "election-timeout")->u, 50000);
     c->quota_flag = flag_get(f, "quota-backend-bytes")->i;
-    c->max_request_bytes = bounded(flag_get(f, "max-request-bytes")->u, 512u << 20);
+    c->max_request_bytes = bounded(flag_get(f, "max-request-bytes")->u, REQUEST_BYTES_MAX);
     c->max_txn_ops = bounded(flag_get(f, "max-txn-ops")->u, UINT32_MAX);
     c->max_streams = bounded(flag_get(f, "max-concurrent-streams")->u, UINT32_MAX);
     uint64_t progress = duration_ms(f, "watch-progress-notify-interval", 600000);
