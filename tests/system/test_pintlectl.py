@@ -469,6 +469,18 @@ class Alone(unittest.TestCase):
         self.assertEqual(done.returncode, 0)
         self.assertEqual(self.n_keys("scale/"), 0)
 
+    def test_check_datascale_ends_with_its_server(self):
+        server = Server().start()
+        self.addCleanup(server.close)
+        done = subprocess.Popen([OURS, "--endpoints", server.endpoint, "check", "datascale", "--load", "xl"], stdout=subprocess.PIPE, text=True)
+        self.addCleanup(lambda: done.poll() is None and done.kill())
+        self.assertIn("[3000000 key-value pairs", done.stdout.readline())
+        server.kill()
+        out = done.communicate(timeout=LOAD_SECONDS)[0]
+        self.assertRegex(out, r'^fetch error: Get "http://127.0.0.1:\d+/metrics": .+\n'
+                         "FAIL: Could not read process_resident_memory_bytes after the put operations.\n$")
+        self.assertEqual(done.returncode, 1)
+
     def test_lock_with_no_time_to_live(self):
         """The usual minute then."""
         for ttl in ("0", "-5"):

@@ -148,9 +148,7 @@ bool conn_client(struct conn *c, deadline_ns deadline, struct client **out, stru
     return true;
 }
 
-/* A connection may have been closed while nobody looked: take in what came before it is used. */
-static bool fresh_client(struct conn *c, deadline_ns deadline, struct client **out,
-                         struct failure *f)
+bool conn_fresh_client(struct conn *c, deadline_ns deadline, struct client **out, struct failure *f)
 {
     if (c->client != NULL) {
         enum err e = client_pump(c->client, 0);
@@ -187,7 +185,7 @@ static enum err call_once(struct conn *c, const char *path, struct slice request
                           struct failure *f)
 {
     struct client *client = NULL;
-    if (!fresh_client(c, deadline, &client, f)) {
+    if (!conn_fresh_client(c, deadline, &client, f)) {
         return ERR_DEADLINE;
     }
     uint32_t left = left_ms(deadline, UINT32_MAX);
@@ -347,7 +345,7 @@ bool conn_stream(struct conn *c, const char *path, const ProtobufCMessage *first
     const struct client_pair leader = {"hasleader", slice_str("true")};
     for (;;) {
         struct client *client = NULL;
-        if (!fresh_client(c, deadline, &client, f)) {
+        if (!conn_fresh_client(c, deadline, &client, f)) {
             return false;
         }
         enum err e = client_stream_open_with(client, path, &leader, wants_leader ? 1 : 0, out);

@@ -61,6 +61,9 @@ MUST_CHECK bool conn_call(struct conn *c, const char *path, const ProtobufCMessa
 /* The connection, made when there is none; borrowed until conn_drop or the next conn_call. */
 MUST_CHECK bool conn_client(struct conn *c, deadline_ns deadline, struct client **out,
                             struct failure *f);
+/* The same for one that may have been closed while nobody looked: takes in what came before. */
+MUST_CHECK bool conn_fresh_client(struct conn *c, deadline_ns deadline, struct client **out,
+                                  struct failure *f);
 /* Open a stream and send its first message. */
 MUST_CHECK bool conn_stream(struct conn *c, const char *path, const ProtobufCMessage *first,
                             bool wants_leader, deadline_ns deadline, struct client_stream **out,

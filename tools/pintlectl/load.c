@@ -24,6 +24,7 @@
 #define RECONNECT_NS (200 * NS_PER_MS) /* for a connection that was lost under load */
 #define CONNECT_NS (10 * NS_PER_S)     /* for the first one */
 #define TICK_NS (100 * NS_PER_MS)      /* how often progress shows */
+#define GIVE_UP 50u                    /* failures in a row that end a load without a clock */
 #define RANDOM_BYTES sizeof(uint64_t)  /* of a key; the others are zero */
 
 struct worker {
@@ -43,6 +44,7 @@ struct load {
     size_t at;            /* where the search for an idle worker goes on */
     uint64_t seed, n_sent, n_ended;
     uint64_t n_dropped;   /* puts that were due when all connections were busy */
+    unsigned n_failed;    /* since the last success */
     uint64_t driven_ns;   /* when all connections were driven */
     double mean, squares; /* Welford's running sums of the times */
 };
@@ -104,6 +106,7 @@ static void fail(struct load *l, const struct failure *f)
     failure_text(f, text);
     count_failure(l->result, text);
     l->n_ended++;
+    l->n_failed++;
 }
 
 static void put_done(void *arg, const struct client_status *status, struct slice reply)
@@ -122,6 +125,7 @@ static void put_done(void *arg, const struct client_status *status, struct slice
     }
     struct load_result *r = l->result;
     l->n_ended++;
+    l->n_failed = 0;
     r->n_done++;
     double off = took - l->mean;
     l->mean += off / (double)r->n_done;
@@ -179,7 +183,7 @@ static void send_put(struct load *l, struct worker *w)
 {
     struct failure f = {0};
     l->n_sent++;
-    if (!conn_client(w->conn, now_ns() + RECONNECT_NS, &w->client, &f)) {
+    if (!conn_fresh_client(w->conn, now_ns() + RECONNECT_NS, &w->client, &f)) {
         w->client = NULL;
         fail(l, &f);
         return;
@@ -231,6 +235,11 @@ static struct worker *idle_worker(struct load *l)
     return NULL;
 }
 
+static bool given_up(const struct load *l)
+{
+    return l->plan->duration_ns == 0 && l->n_failed >= GIVE_UP;
+}
+
 /* Begin what is due as far as connections are idle. */
 static void hand_out(struct load *l, uint64_t elapsed_ns)
 {
@@ -239,7 +248,8 @@ static void hand_out(struct load *l, uint64_t elapsed_ns)
         l->n_dropped += n - l->n;
         n = l->n;
     }
-    for (struct worker *w = NULL; n > 0 && (w = idle_worker(l)) != NULL; n--) {
+    struct worker *w = NULL;
+    for (; n > 0 && !given_up(l) && (w = idle_worker(l)) != NULL; n--) {
         send_put(l, w);
     }
 }
@@ -308,8 +318,8 @@ void load_run(struct load *l, const struct load_plan *plan, struct load_result *
     bool stopped = false;
     for (;;) {
         elapsed = now_ns() - begun;
-        bool over = stopped || (plan->duration_ns != 0 && elapsed >= plan->duration_ns) ||
-                    l->n_sent == plan->n_max;
+        bool over = stopped || given_up(l) || l->n_sent == plan->n_max ||
+                    (plan->duration_ns != 0 && elapsed >= plan->duration_ns);
         if (!over) {
             hand_out(l, elapsed);
         } else if (l->n_sent == l->n_ended) {

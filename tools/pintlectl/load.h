@@ -4,8 +4,9 @@
  *             may be kept. Counts, times and the texts of failures come back.
  * Callers     check.c.
  * Thread      one.
- * Invariants  It ends: after n_max puts or duration_ns, or when `stop` can be read, and then after
- *             at most LOAD_PUT_MS for the puts under way.
+ * Invariants  It ends: after n_max puts or duration_ns, when `stop` can be read, or without a
+ *             duration when many puts in a row have failed; and then after at most LOAD_PUT_MS for
+ *             the puts under way.
  */
 #ifndef TOOLS_PINTLECTL_LOAD_H
 #define TOOLS_PINTLECTL_LOAD_H
