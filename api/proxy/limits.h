@@ -27,6 +27,7 @@
 
 #define PROXY_WATCH_QUEUE_BYTES (8u * 1024u * 1024u) /* unsent on one Watch stream: it is cancelled, as etcd does */
 #define PROXY_WATCH_REQUESTS_MAX 65536u  /* of one stream, waiting for the one before them: ResourceExhausted */
+#define PROXY_LANE_WATCHES_MAX 256u  /* upstream watches on one stream; the next ones get another */
 #define PROXY_COALESCE_RECEIVERS_MAX 5u  /* a group with so many joins larger ones alone */
 #define PROXY_KEEPALIVES_MAX 65536u      /* renewals of one stream without an answer: ResourceExhausted */
 #define PROXY_MEMBERS_MAX 1024u          /* registered proxies that MemberList tells of */

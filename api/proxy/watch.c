@@ -1,6 +1,6 @@
 /* watch.c - Watch: many clients' watchers on few upstream watches.
  *
- *   stream ──< watcher >── group ── one upstream watch
+ *   stream ──< watcher >── group ── one upstream watch >── lane
  *
  * A group watches one range from one revision on. A watcher joins a group that has not yet passed what it wants, else it gets one of its own; a
  * group that has caught up with another of the same range gives its receivers to that one and ends. Where a group stands is told by the events
@@ -14,6 +14,7 @@
 #include <stdlib.h>
 
 #include "api/proxy/internal.h"
+#include "api/proxy/lane.h"
 #include "api/proxy/watch_view.h"
 #include "base/assert.h"
 #include "base/hash.h"
@@ -64,7 +65,7 @@ struct group {
     struct group *next; /* of the bucket */
     struct bytes range; /* owned; key and end */
     size_t n_key;
-    struct up_call up;
+    struct lane_watch up;
     struct loop_timer timer;
     struct watcher *receivers;
     size_t n;
@@ -75,6 +76,7 @@ struct group {
 
 struct watch_groups {
     struct proxy *proxy;
+    struct lanes *lanes;
     struct group *buckets[BUCKETS];
 };
 
@@ -82,6 +84,7 @@ struct watch_groups *watch_groups_create(struct proxy *p)
 {
     struct watch_groups *all = xcalloc(1, sizeof(*all));
     all->proxy = p;
+    all->lanes = lanes_create(p->up, p->cfg.loop);
     return all;
 }
 
@@ -198,7 +201,7 @@ static void free_group(struct group *g)
         p = &(*p)->next;
     }
     *p = g->next;
-    up_close(&g->up);
+    lane_watch_close(&g->up);
     loop_timer_clear(g->all->proxy->cfg.loop, &g->timer);
     bytes_deinit(&g->range);
     free(g);
@@ -252,9 +255,7 @@ static void open_group(struct group *g)
     wire_add_bool(&create, C_BEFORE, true);
     wire_add_message(&request, CREATE, bytes_slice(&create));
     /* In the name of one who still has it: who had it opened may have left, and its login may be gone. */
-    const struct up_head head = {
-        .path = "/etcdserverpb.Watch/Watch", .token = head_for(g->receivers->stream->call, "").token, .stays_open = true};
-    up_open(p->up, &g->up, &head, bytes_slice(&request));
+    lane_watch_open(g->all->lanes, &g->up, head_for(g->receivers->stream->call, "").token, bytes_slice(&request));
     bytes_deinit(&create);
     bytes_deinit(&request);
     bytes_deinit(&key);
@@ -268,11 +269,11 @@ static void on_resume(struct loop *l, struct loop_timer *t)
 }
 
 /* Give all receivers to a group of the same range that will deliver all that they have not had; many of them only to one that has even more,
- * since it may be behind. true: this one is gone. */
-static bool coalesce(struct group *g)
+ * since it may be behind. This one is gone then. */
+static void coalesce(struct group *g)
 {
     if (g->alone) {
-        return false;
+        return;
     }
     for (struct group *o = *bucket_of(g->all, key_of(g), end_of(g)); o != NULL; o = o->next) {
         bool fits = o->answered && !o->alone && o->next_revision <= g->next_revision && (g->n < PROXY_COALESCE_RECEIVERS_MAX || o->n >= g->n);
@@ -283,10 +284,9 @@ static bool coalesce(struct group *g)
                 join(w, o);
             }
             free_group(g);
-            return true;
+            return;
         }
     }
-    return false;
 }
 
 static void keep_header(struct watcher *w, struct slice header)
@@ -358,16 +358,16 @@ static void take_end(struct group *g, const struct watch_view *v)
     bytes_deinit(&range);
 }
 
-/* false: the group is gone. */
-static bool take(struct group *g, const struct watch_view *v)
+/* The group may be gone then. */
+static void take(struct group *g, const struct watch_view *v)
 {
     if (v->canceled || v->compact_revision > 0) {
         take_end(g, v);
-        return false;
+        return;
     }
     broadcast(g, v);
     if (v->created && g->answered) {
-        return true;
+        return;
     }
     if (v->n_events > 0) {
         g->next_revision = v->events[v->n_events - 1].revision + 1;
@@ -375,19 +375,15 @@ static bool take(struct group *g, const struct watch_view *v)
         g->next_revision = v->header_revision + 1;
     }
     g->answered = true;
-    return !coalesce(g);
+    coalesce(g);
 }
 
-/* The next answer of the upstream watch. false: there is none, or the group is gone. */
-static bool take_front(struct group *g)
+static void on_answer(struct lane_watch *u, struct slice message)
 {
+    struct group *g = CONTAINER_OF(u, struct group, up);
     struct proxy *p = g->all->proxy;
-    struct slice message;
     struct bytes kept = {0};
     struct watch_view v = {0};
-    if (!up_front(&g->up, &message)) {
-        return false;
-    }
     enum err e = OK;
     if (p->prefix.len > 0) {
         e = prefix_rewrite(PREFIX_WATCH_REPLY, p->prefix, message, &kept);
@@ -396,18 +392,13 @@ static bool take_front(struct group *g)
     if (e == OK) {
         e = watch_view_read(message, &v);
     }
-    bool stays = e == OK;
-    if (e != OK) {
-        cancel_all(g, "the cluster's answer makes no sense");
+    if (e == OK) {
+        take(g, &v);
     } else {
-        stays = take(g, &v);
+        cancel_all(g, "the cluster's answer makes no sense");
     }
     watch_view_deinit(&v);
     bytes_deinit(&kept);
-    if (stays) {
-        up_drop(&g->up);
-    }
-    return stays;
 }
 
 /* clientv3 goes on after these. */
@@ -416,25 +407,13 @@ static bool is_passing(const struct client_status *s)
     return s->local || s->code == CLIENT_CODE_OK || s->code == CLIENT_CODE_UNAVAILABLE || s->code == CLIENT_CODE_INTERNAL;
 }
 
-static void on_group_news(struct up_call *u)
+static void on_stream_ended(struct lane_watch *u, const struct client_status *status)
 {
     struct group *g = CONTAINER_OF(u, struct group, up);
-    struct slice message;
-    while (up_front(&g->up, &message)) {
-        if (!take_front(g)) {
-            return;
-        }
-    }
-    const struct client_status *status = up_status(u);
-    if (status == NULL) {
-        return;
-    }
     if (!is_passing(status)) {
-        struct client_status last = *status;
-        cancel_all(g, last.text);
+        cancel_all(g, status->text);
         return;
     }
-    up_close(u);
     struct loop *l = g->all->proxy->cfg.loop;
     loop_timer_set(l, &g->timer, loop_now_ms(l) + RESUME_MS);
 }
@@ -481,7 +460,8 @@ static void add_watcher(struct watch_groups *all, struct watcher *w, struct slic
     g->next_revision = w->want.next_revision;
     g->alone = alone;
     g->timer.fire = on_resume;
-    g->up.news = on_group_news;
+    g->up.answer = on_answer;
+    g->up.ended = on_stream_ended;
     g->next = *bucket;
     *bucket = g;
     join(w, g);

@@ -570,6 +570,39 @@ class Coalesced(Case):
             self.assertEqual(stream.verdicts(x), [CREATED])
 
 
+    def test_streams_are_shared(self):
+        """Many different watches through a cluster that allows a connection few streams; those that are given up end upstream, too."""
+        server = self.serve("--max-concurrent-streams", "8")
+        p = self.proxy([server.endpoint])
+        w, other = self.watching(p), self.watching(p)
+        watch = lambda s, key: s.connection.data(s.stream, message(wire.field(1, wire.field(1, key))), end=False)
+        for i in range(600):
+            watch(w, f"k{i}")
+        for i in range(100):
+            watch(other, f"o{i}")
+        for s, n in ((w, 600), (other, 100)):
+            s.until(lambda s=s, n=n: len(s.told) == n)
+        self.assertEqual(watches(server), 700)
+        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/metrics", timeout=10) as r:
+            self.assertIn('grpc_server_started_total{grpc_method="Watch",grpc_service="etcdserverpb.Watch",grpc_type="bidi_stream"} 3\n', r.read().decode())
+        other.close()
+        self.await_(lambda: watches(server), 600)
+        for x in range(0, 600, 7):
+            w.connection.data(w.stream, message(wire.field(2, wire.field(1, x))), end=False)
+        self.await_(lambda: watches(server), 600 - 86)
+        self.assertEqual(server.stop(), -signal.SIGTERM)
+        server.log.close()
+        server.start()
+        self.await_(lambda: watches(server), 600 - 86)
+        keys = range(0, 600, 15)
+        for i in keys:
+            self.assertEqual(w.connection.call("/etcdserverpb.KV/Put", message(wire.field(1, f"k{i}"))).status()[0], 0)
+        w.until(lambda: sum(len(w.events(x)) for x in range(600)) == sum(i % 7 > 0 for i in keys))
+        for x in range(600):
+            self.assertEqual([e[1] for e in w.events(x)], [f"k{x}".encode()] if x in keys and x % 7 else [])
+            self.assertEqual(w.verdicts(x), [CREATED] if x % 7 else [CREATED, (None, [1], None, None)])
+
+
 class Leader(Case):
     def test_watch_ends_without_one(self):
         """etcdctl's watch wants a leader: of two members, the one that is left has none."""
