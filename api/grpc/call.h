@@ -59,7 +59,8 @@ struct grpc_call {
     struct slice verb;         /* arena; when not POST */
     struct slice path;         /* arena; when not known */
     struct slice content_type; /* arena; when not ok */
-    struct slice encoding;     /* arena; when not identity */
+    bool gzip;                 /* messages may be compressed */
+    struct slice encoding;     /* arena; when one that is not known */
     struct slice timeout;      /* arena; when malformed */
     struct slice keys[KEY_N];  /* arena */
     uint64_t deadline_ms;
@@ -152,6 +153,10 @@ void call_message(struct grpc_call *c, struct slice message); /* a whole one */
 MUST_CHECK bool call_length_is_allowed(struct grpc_call *c, size_t len); /* else it has ended */
 void call_data(struct grpc_call *c, struct slice piece);
 void call_half_closed(struct grpc_call *c);
+
+/* gunzip.c */
+/* Append what the compressed message `in` holds. false: the call has ended. */
+MUST_CHECK bool call_gunzip(struct grpc_call *c, struct slice in, struct bytes *out);
 
 /* stall.c */
 void call_slow_attach(struct call_home *h);

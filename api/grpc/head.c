@@ -149,7 +149,8 @@ void call_header(struct grpc_call *c, struct slice name, struct slice value)
         break;
     case 13:
         if (IS(name, "grpc-encoding")) {
-            c->encoding = IS(value, "identity") ? (struct slice){NULL, 0} : call_keep(c, value);
+            c->gzip = IS(value, "gzip");
+            c->encoding = c->gzip || IS(value, "identity") ? (struct slice){NULL, 0} : call_keep(c, value);
         } else if (IS(name, "authorization")) {
             take_key(c, KEY_AUTHORIZATION, value);
         }

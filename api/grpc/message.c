@@ -33,7 +33,10 @@ static bool flag_is_allowed(struct grpc_call *c, uint8_t flag)
         return true;
     }
     if (flag == 1) {
-        /* Calls that name an encoding were refused by their head. */
+        if (c->gzip) {
+            return true;
+        }
+        /* Calls that name another encoding were refused by their head. */
         grpc_finish(c, GRPC_INTERNAL, "grpc: compressed flag set with identity or empty encoding");
         return false;
     }
@@ -43,10 +46,16 @@ static bool flag_is_allowed(struct grpc_call *c, uint8_t flag)
     return false;
 }
 
-void call_message(struct grpc_call *c, struct slice message)
+/* It asks for one answer and has sent its message. */
+static bool is_superfluous(const struct grpc_call *c)
 {
     bool one_only = c->method->kind == GRPC_UNARY || c->method->kind == GRPC_SERVER_STREAM;
-    if (one_only && c->n_messages > 0) {
+    return one_only && c->n_messages > 0;
+}
+
+void call_message(struct grpc_call *c, struct slice message)
+{
+    if (is_superfluous(c)) {
         if (c->method->kind == GRPC_SERVER_STREAM) {
             grpc_finish(c, GRPC_INTERNAL,
                         "cardinality violation: received multiple request messages for "
@@ -70,9 +79,18 @@ void call_message(struct grpc_call *c, struct slice message)
 
 static void deliver(struct grpc_call *c, uint8_t flag, struct slice message)
 {
-    if (flag_is_allowed(c, flag)) {
-        call_message(c, message);
+    if (!flag_is_allowed(c, flag)) {
+        return;
     }
+    if (flag == 0 || is_superfluous(c)) {
+        call_message(c, message);
+        return;
+    }
+    struct bytes whole = {0};
+    if (call_gunzip(c, message, &whole)) {
+        call_message(c, bytes_slice(&whole));
+    }
+    bytes_deinit(&whole);
 }
 
 /* Take what `c->in` still lacks from `piece`; true when a whole message is there. */

@@ -1,4 +1,5 @@
 """What no sound client sends: the answer is etcd's error, and everybody else is served as before."""
+import gzip
 import os
 import random
 import resource
@@ -251,8 +252,8 @@ class Calls(BadInput):
                 ("GET", {"method": "GET"}, "405", (INTERNAL, 'Received a HEADERS frame with :method "GET" which should be POST')),
                 ("a bad timeout", {"more": [("grpc-timeout", "5x")]}, "400", None),
                 ("a timeout of nothing", {"more": [("grpc-timeout", "0m")]}, "200", (4, "context deadline exceeded")),
-                ("an encoding", {"more": [("grpc-encoding", "gzip")]}, "200",
-                 (UNIMPLEMENTED, 'grpc: Decompressor is not installed for grpc-encoding "gzip"')),
+                ("an encoding", {"more": [("grpc-encoding", "deflate")]}, "200",
+                 (UNIMPLEMENTED, 'grpc: Decompressor is not installed for grpc-encoding "deflate"')),
                 ("a client version that is no UTF-8", {"more": [("client-api-version", b"\xff\xfe")]}, "200",
                  (INVALID, "etcdserver: invalid client api version")),
                 ("a client version", {"more": [("client-api-version", "3.7")]}, "200", (OK, "")),
@@ -264,6 +265,37 @@ class Calls(BadInput):
                 self.assertEqual(r.get(":status"), http)
                 if status is not None:
                     self.assertEqual(r.status(), status)
+        self.assert_sound()
+
+
+    def test_gzip(self):
+        whole = gzip.compress(field(1, "kept"), mtime=0)
+        named = whole[:3] + b"\x08" + whole[4:10] + b"a name\0" + whole[10:]
+        sum_off = whole[:-8] + bytes([whole[-8] ^ 1]) + whole[-7:]
+        broken = whole[:10] + b"\xff" + whole[11:]
+        opening, reading = "grpc: failed to decompress the message: ", "grpc: failed to read decompressed data: "
+        rows = [("a whole one", whole, (OK, "")), ("with a name", named, (OK, "")), ("nothing in it", gzip.compress(b""), EMPTY_KEY),
+                ("in members", gzip.compress(field(1, "kept")[:3]) + gzip.compress(b"") + gzip.compress(b"ept"), (OK, "")),
+                ("none", field(1, "kept") + bytes(20), (INTERNAL, opening + "gzip: invalid header")),
+                ("nothing", b"", (INTERNAL, opening + "EOF")),
+                ("a cut head", whole[:9], (INTERNAL, opening + "unexpected EOF")),
+                ("a cut name", named[:13], (INTERNAL, opening + "unexpected EOF")),
+                ("the head alone", whole[:10], (INTERNAL, reading + "unexpected EOF")),
+                ("cut", whole[:-9], (INTERNAL, reading + "unexpected EOF")),
+                ("a cut sum", whole[:-1], (INTERNAL, reading + "unexpected EOF")),
+                ("a wrong sum", sum_off, (INTERNAL, reading + "gzip: invalid checksum")),
+                ("a wrong length", whole[:-1] + b"\1", (INTERNAL, reading + "gzip: invalid checksum")),
+                ("more behind it", whole + b"x" * 20, (INTERNAL, reading + "gzip: invalid header")),
+                ("what becomes too large", gzip.compress(bytes(RECV_MAX + 1)),
+                 (EXHAUSTED, f"grpc: received message after decompression larger than max {RECV_MAX}")),
+                ("no message", gzip.compress(b"\xff"), (INTERNAL, UNMARSHAL + CANNOT_PARSE))]
+        for name, body, status in rows:
+            with self.subTest(name):
+                self.assertEqual(self.call(KV + "Range", raw=message(body, flag=1), more=[("grpc-encoding", "gzip")]), status)
+                if status == (OK, ""):
+                    self.assertEqual(fields(self.reply[2][0])[5], [b"value"])
+        code, text = self.call(KV + "Range", raw=message(broken, flag=1), more=[("grpc-encoding", "gzip")])
+        self.assertEqual((code, text[:-2]), (INTERNAL, reading + "flate: corrupt input before offset "))  # where, the two count differently
         self.assert_sound()
 
 

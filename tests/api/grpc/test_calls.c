@@ -6,6 +6,7 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <zlib.h>
 
 static int open_world(void **state)
 {
@@ -94,8 +95,9 @@ static const struct head_case head_cases[] = {
     {"a subtype is gRPC", "/t.S/Echo", "content-type", "application/grpc+proto", "200", "0", ""},
     {"only POST is served", "/t.S/Echo", ":method", "GET", "405", "13",
      "Received a HEADERS frame with :method \"GET\" which should be POST"},
-    {"compressed requests are unimplemented", "/t.S/Echo", "grpc-encoding", "gzip", "200", "12",
-     "grpc: Decompressor is not installed for grpc-encoding \"gzip\""},
+    {"an encoding that is not known is unimplemented", "/t.S/Echo", "grpc-encoding", "snappy", "200", "12",
+     "grpc: Decompressor is not installed for grpc-encoding \"snappy\""},
+    {"with gzip a message may still come as it is", "/t.S/Echo", "grpc-encoding", "gzip", "200", "0", ""},
     {"identity is no compression", "/t.S/Echo", "grpc-encoding", "identity", "200", "0", ""},
     {"a timeout needs a unit", "/t.S/Echo", "grpc-timeout", "10x", "400", "13",
      "malformed grpc-timeout: transport: timeout unit is not recognized: \"10x\""},
@@ -165,6 +167,53 @@ static void test_bodies(void **state)
             !r->closed) {
             fail_msg("%s: got %s '%s'", c->claim, r->status, r->message);
         }
+    }
+}
+
+/* A message of `len` times 'a', compressed, with its head. */
+static size_t zipped(size_t len, uint8_t *out, size_t room)
+{
+    uint8_t plain[8192];
+    assert_true(len <= sizeof(plain));
+    memset(plain, 'a', len);
+    z_stream z = {.next_in = plain, .avail_in = (uInt)len, .next_out = out + 5, .avail_out = (uInt)(room - 5)};
+    assert_int_equal(deflateInit2(&z, 9, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY), Z_OK);
+    assert_int_equal(deflate(&z, Z_FINISH), Z_STREAM_END);
+    size_t n = z.total_out;
+    assert_int_equal(deflateEnd(&z), Z_OK);
+    const uint8_t head[5] = {1, (uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n};
+    memcpy(out, head, sizeof(head));
+    return n + sizeof(head);
+}
+
+static void test_compressed_messages(void **state)
+{
+    struct world *w = *state;
+    static const char *const more[] = {"grpc-encoding", "gzip"};
+    uint8_t f[512];
+    size_t n = zipped(WORLD_RECV_MAX, f, sizeof(f));
+    struct reply *r = world_request(w, "/t.S/Echo", more, 1, f, n, false);
+    world_turn(w);
+    assert_string_equal(r->status, "0");
+    assert_int_equal(r->body.len, 5 + WORLD_RECV_MAX);
+    assert_int_equal(r->body.data[0], 0);
+    assert_int_equal(r->body.data[5 + WORLD_RECV_MAX - 1], 'a');
+    n = zipped(WORLD_RECV_MAX + 1, f, sizeof(f));
+    r = world_request(w, "/t.S/Echo", more, 1, f, n, false);
+    world_turn(w);
+    assert_string_equal(r->status, "8");
+    assert_string_equal(r->message, "grpc: received message after decompression larger than max 4096");
+    for (size_t cut = 1; cut + 5 < n; cut++) { /* however much is lacking */
+        uint8_t part[512];
+        memcpy(part, f, n);
+        part[4] = (uint8_t)cut;
+        r = world_request(w, "/t.S/Echo", more, 1, part, 5 + cut, false);
+        world_turn(w);
+        bool too_large = strcmp(r->status, "8") == 0; /* known before its end */
+        assert_true(too_large ? cut > n / 2 : strcmp(r->status, "13") == 0);
+        assert_string_equal(r->message, too_large  ? "grpc: received message after decompression larger than max 4096"
+                                        : cut < 10 ? "grpc: failed to decompress the message: unexpected EOF"
+                                                   : "grpc: failed to read decompressed data: unexpected EOF");
     }
 }
 
@@ -325,6 +374,7 @@ int main(void)
         WORLD_TEST(test_message_in_single_bytes),
         WORLD_TEST(test_heads),
         WORLD_TEST(test_bodies),
+        WORLD_TEST(test_compressed_messages),
         WORLD_TEST(test_oversized_message_of_an_open_request_resets_without_error),
         WORLD_TEST(test_metadata_is_kept),
         WORLD_TEST(test_deadline_ends_the_call),
