@@ -25,6 +25,7 @@ struct etcd_server_config {
     uint32_t max_request_bytes;
     uint32_t max_txn_ops;
     uint64_t slow_apply_ns;       /* --warning-apply-duration; 0: never */
+    uint64_t slow_unary_ns;       /* --warning-unary-request-duration */
     int64_t quota_flag;           /* --quota-backend-bytes as Status.dbSizeQuota reports it */
     uint64_t progress_interval_ms; /* --watch-progress-notify-interval */
     uint64_t corrupt_check_ms;      /* --corrupt-check-time; 0: off */
@@ -57,7 +58,7 @@ void etcd_server_destroy(struct etcd_server **s);                     /* loops h
 
 /* For grpc_server_config: the method tables, what every call passes first, and the handler of plain HTTP requests. */
 bool etcd_server_admit(void *server, struct grpc_call *c);
-void etcd_server_slow(void *server, struct grpc_call *c, const struct grpc_slow *how); /* grpc_server_config.slow */
+void etcd_server_ended(void *server, struct grpc_call *c, const struct grpc_end *how); /* grpc_server_config.ended */
 const struct grpc_method *const *etcd_server_tables(struct etcd_server *s);
 struct http_handler etcd_server_http(struct etcd_server *s);
 /* What members ask each other beside raft's own traffic (peer_transport_config.other): runs on the peer loop. */

@@ -35,7 +35,7 @@ static void stats_of_txn(const struct call_note *n, struct stats *out)
     }
 }
 
-static void stats_of(struct call_note *n, const struct grpc_slow *how, struct stats *out)
+static void stats_of(struct call_note *n, const struct grpc_end *how, struct stats *out)
 {
     const ProtobufCMessageDescriptor *d = n->request->descriptor;
     *out = (struct stats){.request_size = (int64_t)how->received_bytes, .response_size = (int64_t)how->sent_bytes};
@@ -69,9 +69,14 @@ static void format_time(uint64_t wall_ns, char out[48])
     (void)snprintf(out, 48, "%s.%06" PRIu64 "Z", day, wall_ns % 1000000000u / 1000u);
 }
 
-void etcd_server_slow(void *server, struct grpc_call *c, const struct grpc_slow *how)
+/* Of slow calls, and of all when the log is at debug level. */
+void etcd_server_ended(void *server, struct grpc_call *c, const struct grpc_end *how)
 {
     struct etcd_server *s = server;
+    bool slow = how->took_ns > s->cfg.slow_unary_ns;
+    if (!slow && !log_enabled(s->cfg.log, LOG_DEBUG)) {
+        return;
+    }
     const char *path = grpc_call_method(c)->path;
     struct call_note *note = is_kv(path) ? *grpc_call_state(c) : NULL;
     struct stats st = {.request_count = -1, .request_size = -1, .response_count = -1, .response_size = -1};
@@ -82,7 +87,7 @@ void etcd_server_slow(void *server, struct grpc_call *c, const struct grpc_slow 
     }
     format_time(clock_wall_ns(s->cfg.clock) - how->took_ns, start);
     grpc_call_remote(c, remote);
-    log_warn(s->cfg.log, "request stats", F_STR("start time", start), F_NS("time spent", how->took_ns),
+    LOG_AT(s->cfg.log, slow ? LOG_WARN : LOG_DEBUG, "request stats", F_STR("start time", start), F_NS("time spent", how->took_ns),
              F_STR("remote", remote[0] == '\0' ? "No remote client info." : remote), F_STR("response type", path), F_INT("request count", st.request_count),
              F_INT("request size", st.request_size), F_INT("response count", st.response_count), F_INT("response size", st.response_size),
              F_STR("request content", st.content.data == NULL ? "" : (const char *)st.content.data));

@@ -176,9 +176,9 @@ void call_handled(struct grpc_call *c, enum grpc_code code)
         histogram_observe(c->row->seconds, (double)took_ms / 1e3);
     }
     const struct grpc_server_config *cfg = server_config(c->home->server);
-    uint64_t took_ns = c->began_ns == 0 ? 0 : clock_now_ns(clock_real()) - c->began_ns;
-    if (took_ns > cfg->slow_unary_ns && c->method->kind == GRPC_UNARY) {
-        cfg->slow(cfg->admit_arg, c, &(struct grpc_slow){took_ns, c->received_bytes, c->sent_bytes, code});
+    if (cfg->ended != NULL && c->method->kind == GRPC_UNARY) {
+        uint64_t took_ns = clock_now_ns(clock_real()) - c->began_ns;
+        cfg->ended(cfg->admit_arg, c, &(struct grpc_end){took_ns, c->received_bytes, c->sent_bytes, code});
     }
 }
 
@@ -189,7 +189,7 @@ bool call_admit(struct grpc_call *c)
     }
     c->counted = true;
     c->began_ms = loop_now_ms(c->home->loop);
-    c->began_ns = server_config(c->home->server)->slow == NULL ? 0 : clock_now_ns(clock_real());
+    c->began_ns = server_config(c->home->server)->ended == NULL ? 0 : clock_now_ns(clock_real());
     counter_add(c->row->started, 1);
     return server_admit(c);
 }

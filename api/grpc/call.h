@@ -88,7 +88,7 @@ struct grpc_call {
     size_t slow_bytes;
     /* For telling how long it took. */
     uint64_t began_ms;
-    uint64_t began_ns; /* of the real clock, when somebody wants to hear of slow calls; else 0 */
+    uint64_t began_ns; /* of the real clock, when somebody wants to hear of its end; else 0 */
     uint64_t received_bytes, sent_bytes; /* of messages */
     /* Life. */
     bool counted;    /* in grpc_server_started_total */

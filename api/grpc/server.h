@@ -84,7 +84,7 @@ struct slice grpc_call_common_name(const struct grpc_call *c);
 /* The client's "host:port"; "" when it is not known, or the call is made in this process. */
 #define GRPC_REMOTE_BYTES 64u
 void grpc_call_remote(const struct grpc_call *c, char out[GRPC_REMOTE_BYTES]);
-uint64_t grpc_call_began_ns(const struct grpc_call *c); /* of the real clock; 0: not admitted yet, or nobody is told of slow calls */
+uint64_t grpc_call_began_ns(const struct grpc_call *c); /* of the real clock; 0: not admitted yet, or nobody is told of ended calls */
 uint64_t grpc_call_began_ms(const struct grpc_call *c); /* of loop_now_ms; 0: not admitted yet */
 uint64_t grpc_call_deadline_ms(const struct grpc_call *c); /* of loop_now_ms; UINT64_MAX: none */
 bool grpc_call_ended(const struct grpc_call *c);
@@ -133,8 +133,8 @@ struct grpc_limits {
     uint64_t keepalive_timeout_ms;
 };
 
-/* A unary call that took long. */
-struct grpc_slow {
+/* A unary call that has ended. */
+struct grpc_end {
     uint64_t took_ns;
     uint64_t received_bytes, sent_bytes; /* of its messages */
     enum grpc_code code;
@@ -151,9 +151,8 @@ struct grpc_server_config {
     bool (*admit)(void *arg, struct grpc_call *c);
     void *admit_arg;
     bool handling_seconds; /* grpc_server_handling_seconds too, of every method (--metrics=extensive) */
-    /* A unary call that took more than `slow_unary_ns` has ended; with admit_arg. May be NULL. */
-    void (*slow)(void *arg, struct grpc_call *c, const struct grpc_slow *how);
-    uint64_t slow_unary_ns;
+    /* A unary call has ended; with admit_arg. May be NULL. */
+    void (*ended)(void *arg, struct grpc_call *c, const struct grpc_end *how);
 };
 
 /* `cfg` is copied, what it points to is borrowed. */

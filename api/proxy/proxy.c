@@ -184,7 +184,7 @@ bool proxy_admit(void *proxy, struct grpc_call *c)
     return true;
 }
 
-void proxy_log_call(void *proxy, struct grpc_call *c, const struct grpc_slow *how)
+void proxy_log_call(void *proxy, struct grpc_call *c, const struct grpc_end *how)
 {
     const struct proxy *p = proxy;
     log_info(p->cfg.log, "finished call", F_STR("grpc.method", grpc_call_method(c)->path), F_INT("grpc.code", how->code),

@@ -47,7 +47,7 @@ struct proxy *proxy_create(const struct proxy_config *cfg);
 const struct grpc_method *const *proxy_tables(struct proxy *p);
 bool proxy_admit(void *proxy, struct grpc_call *c);
 /* A line for a unary call that has ended, as struct grpc_server_config.slow. */
-void proxy_log_call(void *proxy, struct grpc_call *c, const struct grpc_slow *how);
+void proxy_log_call(void *proxy, struct grpc_call *c, const struct grpc_end *how);
 /* The server serves on the loop: connect to the cluster. */
 void proxy_start(struct proxy *p, struct grpc_server *s);
 

@@ -128,6 +128,19 @@ class Words(unittest.TestCase):
         self.assertEqual(etcdctl(server, "put", "k", "v").code, 0)
         self.assertEqual(words(server)[FAILED], [])
 
+    def test_all_calls_at_debug_level(self):
+        """Each with its level: a slow one stays a warning."""
+        server = Server(["--log-level=debug"]).start()
+        self.addCleanup(server.close)
+        self.assertEqual(etcdctl(server, "put", "k", "v").code, 0)
+        self.assertEqual(etcdctl(server, "compact", "99").code, 1)
+        said = {d["response type"]: d for d in words(server)[STATS]}
+        self.assertEqual(said["/etcdserverpb.KV/Put"]["request content"], 'key:"k" value_size:1 ')
+        self.assertEqual(said["/etcdserverpb.KV/Compact"]["request count"], -1)
+        for d in said.values():
+            slow = re.fullmatch(r"[\d.]+s", d["time spent"]) or float(re.match(r"[\d.]+", d["time spent"])[0]) > 300 and d["time spent"].endswith("ms")
+            self.assertEqual(d["level"], "warn" if slow else "debug")
+
     @unittest.skipUnless("3.7" in oracle_server.programs(), "no etcd 3.7 here")
     def test_the_same_words_as_etcd(self):
         etcd = oracle_server.Etcd(oracle_server.programs()["3.7"], FLAGS).start()

@@ -370,7 +370,7 @@ static void create_proxy(struct grpc_proxy *g)
         .connections_max = server_connections_max(),
         .admit = proxy_admit,
         .admit_arg = g->proxy,
-        .slow = o->log_calls ? proxy_log_call : NULL,
+        .ended = o->log_calls ? proxy_log_call : NULL,
     };
     g->server = grpc_server_create(&gc);
 }

@@ -127,8 +127,7 @@ static void create_grpc(struct server *s)
         .admit = etcd_server_admit,
         .admit_arg = s->etcd,
         .handling_seconds = s->operations.extensive_metrics,
-        .slow = etcd_server_slow,
-        .slow_unary_ns = s->operations.slow_unary_ns,
+        .ended = etcd_server_ended,
     };
     s->grpc = grpc_server_create(&gc);
     struct flag_set *flags = &s->config.flags;
@@ -208,6 +207,7 @@ void server_create_services(struct server *s)
         .clock = clock_real(),
         .log = c->log,
         .slow_apply_ns = s->operations.slow_apply_ns,
+        .slow_unary_ns = s->operations.slow_unary_ns,
         .metrics = s->metrics,
         .max_request_bytes = c->max_request_bytes,
         .max_txn_ops = c->max_txn_ops,
