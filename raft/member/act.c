@@ -1,7 +1,8 @@
 /* act.c - doing what raft says: messages, batches for the log, what follows their durability.
  *
  * A batch that raft marks as not needing a sync carries nothing but a newer commit index. It is held back and rides on the next
- * batch: after a crash the log then knows an older commit index, which costs nothing, because the store knows what was applied.
+ * batch: after a crash the log then knows an older commit index, which costs nothing, because the store knows what was applied. A change of membership
+ * is the exception: its commit is written at once.
  */
 #include "raft/member/internal.h"
 
@@ -201,6 +202,13 @@ void act_submit(struct member *m, struct log_batch *b)
     m->last_batch = b;
     m->n_log_inflight++;
     m->log.submit(m->log.arg, &b->request);
+}
+
+void act_write_held(struct member *m)
+{
+    if (m->hs_held && m->n_log_inflight < MEMBER_LOG_INFLIGHT_MAX) {
+        act_submit(m, make_batch(m, &(struct raft_actions){0}));
+    }
 }
 
 /* --- raft's actions ------------------------------------------------------------------------------------------------ */

@@ -97,7 +97,7 @@ static void apply_conf_change(struct member *m, const struct raft_entry *e, enum
         m->cfg.transport->members_changed(m->cfg.transport->arg);
     }
     if (conf.voters.n > 0 && !is_listed(&conf, m->cfg.member_id) && engine_member_removed(m->engine, m->cfg.member_id)) {
-        follow_told_removed(m);
+        follow_removed(m);
     }
 }
 
@@ -193,12 +193,14 @@ void apply_some(struct member *m)
     struct apply_queue *q = &m->apply;
     uint64_t before = engine_applied_index(m->engine);
     uint64_t last = 0;
+    bool members = false;
     for (size_t i = 0; apply_may(m); i++) {
         struct raft_entry e = q->v[q->first];
         q->first++;
         q->n--;
         apply_one(m, &e);
         last = e.index;
+        members = members || e.type != RAFT_ENTRY_NORMAL;
         buf_unref(&e.data);
         if (engine_applied_index(m->engine) < last) {
             break; /* it could not be applied: the owner was told, and the process ends */
@@ -212,6 +214,9 @@ void apply_some(struct member *m)
     }
     raft_applied(m->raft, last);
     set_witness(m);
+    if (members) { /* who was removed goes when the others know it (follow.c), and a crash must not make them forget */
+        act_write_held(m);
+    }
     compact_log(m);
     size_t pending = engine_pending_bytes(m->engine);
     int64_t compact_revision = engine_compact_revision(m->engine);

@@ -3,6 +3,11 @@
  * A leader whose process died leaves evidence (raft/peer/link.h, LINK_GONE). A member that sees it forgets the leader and asks for
  * votes soon, not all voters at the same moment: each waits its turn by the order of ids, and asks again while there is no leader.
  * Nothing is decided by that: a new leader still needs a quorum of votes, and whoever still hears the old leader refuses.
+ *
+ * A member that was removed does not go at once. Its own log may be what made the removal's quorum, and until those who stay have heard of the
+ * commit they go by the configuration before, in which its vote counts: of two members the one that stays could do nothing without it, for ever. Who
+ * has applied the removal refuses its messages and says why (LINK_NEWS_REMOVED). Once a majority of the new configuration has said so, every
+ * election there is won by one who knows, and the removed member ends; or when its patience is over.
  */
 #include "raft/member/internal.h"
 
@@ -25,13 +30,63 @@ uint64_t follow_best_voter(const struct member *m)
     return best;
 }
 
-void follow_told_removed(struct member *m)
+static void tell_removed(struct member *m)
 {
     if (!m->removed_told) {
         m->removed_told = true;
         if (m->cfg.removed != NULL) {
             m->cfg.removed(m->cfg.arg);
         }
+    }
+}
+
+static bool has(const struct raft_ids *ids, uint64_t id)
+{
+    bool found = false;
+    for (size_t i = 0; i < ids->n; i++) {
+        found = found || ids->id[i] == id;
+    }
+    return found;
+}
+
+static bool majority_knows(const struct member *m, const struct raft_ids *voters)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < voters->n; i++) {
+        n += has(&m->know_removal, voters->id[i]) ? 1u : 0u;
+    }
+    return voters->n == 0 || n >= voters->n / 2 + 1;
+}
+
+void follow_removed(struct member *m)
+{
+    if (m->leave_by_ms == 0) {
+        m->leave_by_ms = m->now_ms + MEMBER_REMOVAL_WAIT_MS;
+    }
+}
+
+static void heard_removed(struct member *m, uint64_t id)
+{
+    log_warn(m->cfg.log, "another member says that this one was removed", F_HEX("from", id));
+    if (m->leave_by_ms == 0) { /* it may never get the entry that says so */
+        tell_removed(m);
+    } else if (!has(&m->know_removal, id) && m->know_removal.n < ARRAY_LEN(m->know_removal.id)) {
+        m->know_removal.id[m->know_removal.n++] = id;
+    }
+}
+
+static void mind_removal(struct member *m)
+{
+    if (m->leave_by_ms == 0 || m->removed_told) {
+        return;
+    }
+    const struct raft_conf_state *conf = raft_conf(m->raft);
+    bool known = majority_knows(m, &conf->voters) && majority_knows(m, &conf->voters_outgoing);
+    if (!known && m->now_ms >= m->leave_by_ms) {
+        log_warn(m->cfg.log, "this member was removed, and those who stay may not know it yet", F_HEX("local-member-id", m->cfg.member_id));
+    }
+    if (known || m->now_ms >= m->leave_by_ms) {
+        tell_removed(m);
     }
 }
 
@@ -165,8 +220,7 @@ void follow_link(struct member *m, uint64_t id, enum link_news news)
     case LINK_NEWS_ACTIVE:
         return;
     case LINK_NEWS_REMOVED:
-        log_warn(m->cfg.log, "another member says that this one was removed", F_HEX("from", id));
-        follow_told_removed(m);
+        heard_removed(m, id);
         return;
     }
     UNREACHABLE();
@@ -267,4 +321,5 @@ void follow_turn(struct member *m)
         fast_forward(m);
     }
     mind_the_disk(m);
+    mind_removal(m);
 }

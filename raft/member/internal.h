@@ -159,6 +159,8 @@ struct member {
     bool forwarded;         /* the start-up rule of fast_forward is done with */
     uint64_t forward_at_ms;
     bool removed_told;
+    uint64_t leave_by_ms;       /* the own removal is applied, and those who stay may not know it; 0: no such thing */
+    struct raft_ids know_removal; /* said so, since; in any order */
 
     bool promoted; /* leases are kept by this member */
     uint64_t lease_scan_at_ms;
@@ -219,6 +221,7 @@ void act(struct member *m);
 bool act_may(const struct member *m);
 void act_on_durable(struct member *m, struct log_batch *b);
 void act_submit(struct member *m, struct log_batch *b);
+void act_write_held(struct member *m); /* a hard state that waits for the next batch waits no longer */
 void act_send(struct member *m, struct raft_message *message); /* taken; goes out at the end of the turn */
 void act_flush_sends(struct member *m);
 void log_batch_free(struct log_batch *b);
@@ -248,7 +251,7 @@ void change_context(struct bytes *out, uint64_t id, const char *name, const char
 void follow_message(struct member *m, struct raft_message *message); /* taken */
 void follow_link(struct member *m, uint64_t id, enum link_news news);
 void follow_turn(struct member *m); /* failover, start-up, a hung disk */
-void follow_told_removed(struct member *m);
+void follow_removed(struct member *m); /* the own removal is applied */
 bool follow_disk_hangs(const struct member *m); /* the log has taken nothing for an election timeout */
 /* The voter other than this one whose link has been active longest; 0: none is. */
 uint64_t follow_best_voter(const struct member *m);

@@ -32,6 +32,7 @@
 #define MEMBER_FORWARD_POLL_MS 50u      /* start-up: how often connected members are counted ... */
 #define MEMBER_FORWARD_MAX_MS 5000u     /* ... and for how long, as etcd */
 #define MEMBER_FAILOVER_STEP_MS 30u     /* between the attempts of the voters that saw the leader's process go */
+#define MEMBER_REMOVAL_WAIT_MS 10000u  /* a removed member stays so long for those who stay to hear of it; then it goes all the same */
 #define MEMBER_STEP_BUDGET 64u          /* pieces of background work per idle turn */
 
 #endif

@@ -162,7 +162,8 @@ struct member_config {
     void (*failed)(void *arg, enum err e, const char *what);
     /* First time this member has published itself through the log: clients may be served. Member loop. */
     void (*ready)(void *arg);
-    /* This member was removed from the cluster for good: by an entry that it applied, or by another member's word. Once. Member loop. May be NULL. */
+    /* This member was removed from the cluster for good: by an entry that it applied (told when those who stay know it, or
+     * after MEMBER_REMOVAL_WAIT_MS), or by another member's word. Once. Member loop. May be NULL. */
     void (*removed)(void *arg);
     void *arg;
 };

@@ -446,6 +446,53 @@ static void schedule_flush(struct node *n, uint64_t at)
     sim_schedule(n->sim, &(struct event){.at = at, .name = "flush", .run = flush_event, .node = n, .life = n->life});
 }
 
+static void kick(struct node *n, bool urgent)
+{
+    struct sim *s = n->sim;
+    uint64_t ms = urgent ? 0 : rng_below(&s->rng, ENGINE_FLUSH_MS);
+    schedule_flush(n, s->now + ms * MS + rng_between(&s->rng, 50, 2000) * 1000u * n->disk_slow);
+}
+
+static void on_kick(void *arg, bool urgent)
+{
+    struct node *n = arg;
+    if (n->flush.waits) {
+        n->flush.kicked = true;
+        n->flush.urgent = n->flush.urgent || urgent;
+    } else if (!n->dying) {
+        kick(n, urgent);
+    }
+}
+
+static void on_retry(void *arg)
+{
+    struct node *n = arg;
+    if (!n->dying) {
+        kick(n, true);
+    }
+}
+
+/* Answer the first `k`. */
+static void serve(struct node *n, size_t k, enum err err)
+{
+    struct member_op *requests[ARRAY_LEN(n->requests)];
+    memcpy(requests, n->requests, k * sizeof(requests[0]));
+    n->n_requests -= k;
+    memmove(n->requests, n->requests + k, n->n_requests * sizeof(requests[0]));
+    for (size_t i = 0; i < k; i++) {
+        member_store_serve(n->m, requests[i], err);
+    }
+}
+
+/* A flush that waited is over. */
+static void catch_up_kicks(struct node *n)
+{
+    if (n->flush.waits && (n->flush.kicked || n->n_requests > 0)) {
+        kick(n, n->flush.urgent || n->n_requests > 0);
+    }
+    n->flush = (struct flush){0};
+}
+
 static void flush_event(struct sim *s, struct event *e)
 {
     struct node *n = e->node;
@@ -458,37 +505,19 @@ static void flush_event(struct sim *s, struct event *e)
         return;
     }
     bool more = false;
-    enum err err = member_store_flush(n->m, n->n_requests > 0, &more);
-    if (err == ERR_BUSY) {
-        return; /* a retry comes */
+    size_t k = n->flush.waits ? n->flush.n_before : n->n_requests;
+    enum err err = member_store_flush(n->m, k > 0, &more);
+    if (err == ERR_BUSY) { /* a retry comes */
+        n->flush.waits = true;
+        n->flush.n_before = k;
+        return;
     }
-    size_t k = n->n_requests;
-    struct member_op *requests[ARRAY_LEN(n->requests)];
-    memcpy(requests, n->requests, k * sizeof(requests[0]));
-    n->n_requests = 0;
-    for (size_t i = 0; i < k; i++) {
-        member_store_serve(n->m, requests[i], err);
-    }
+    serve(n, k, err);
+    catch_up_kicks(n);
     node_wake(n);
     if (err == OK && more) {
         schedule_flush(n, s->now + COMPACTION_PAUSE_NS);
     }
-}
-
-static void on_kick(void *arg, bool urgent)
-{
-    struct node *n = arg;
-    struct sim *s = n->sim;
-    if (n->dying) {
-        return;
-    }
-    uint64_t ms = urgent ? 0 : rng_below(&s->rng, ENGINE_FLUSH_MS);
-    schedule_flush(n, s->now + ms * MS + rng_between(&s->rng, 50, 2000) * 1000u * n->disk_slow);
-}
-
-static void on_retry(void *arg)
-{
-    on_kick(arg, true);
 }
 
 static void on_request(void *arg, struct member_op *op)
@@ -625,6 +654,7 @@ static void reset_process(struct node *n)
     n->life++;
     n->turn_at = UINT64_MAX;
     n->flush_at = UINT64_MAX;
+    n->flush = (struct flush){0};
     n->paused_to = 0;
     n->busy_turns = 0;
     n->log_busy = false;

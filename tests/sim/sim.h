@@ -135,6 +135,11 @@ struct node {
     uint64_t flush_at;
     struct member_op *requests[64];
     size_t n_requests;
+    struct flush {
+        bool waits;      /* for the log; it knows already what it writes, and what came since is for the next one */
+        size_t n_before; /* requests that it is for */
+        bool kicked, urgent; /* since */
+    } flush;
     bool serving;
 
     /* Faults. */

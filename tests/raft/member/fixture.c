@@ -147,6 +147,14 @@ static void on_failed(void *arg, enum err e, const char *what)
     pthread_mutex_unlock(&f->lock);
 }
 
+static void on_removed(void *arg)
+{
+    struct fixture *f = arg;
+    pthread_mutex_lock(&f->lock);
+    f->n_removed++;
+    pthread_mutex_unlock(&f->lock);
+}
+
 static void on_ready(void *arg)
 {
     struct fixture *f = arg;
@@ -265,6 +273,7 @@ enum err fixture_try_open(struct fixture *f, struct err_ctx *ec)
         .ports = (struct member_port *const *)(uintptr_t)f->ports,
         .failed = on_failed,
         .ready = on_ready,
+        .removed = on_removed,
         .arg = f,
     };
     enum err e = member_open(&cfg, &f->m, ec);

@@ -63,6 +63,7 @@ struct fixture {
     struct member_port port;
     bool ready;
     unsigned n_failed;
+    unsigned n_removed; /* told that it was removed */
     enum err failed;
     char failed_text[512];
     int64_t changed_revision;

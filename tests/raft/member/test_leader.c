@@ -1,4 +1,5 @@
-/* test_window.c - what a leader has under way to a slow follower: never more than a link holds (raft/peer/limits.h). */
+/* test_leader.c - a leader of two, moved on by hand: what it has under way to a slow follower is never more than a link holds (raft/peer/limits.h), and
+ * once it is removed it stays until the other one knows. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,6 +25,7 @@ struct world {
     size_t bytes, bytes_most;
     size_t n_dropped;
     uint64_t last; /* entry of the other one */
+    uint64_t commit; /* as its log knows it */
     bool stands;   /* the link takes, and brings nothing on */
 };
 
@@ -148,6 +150,7 @@ static void turn(struct world *w)
         const struct wal_batch b = {.has_hard_state = r->has_hard_state, .hard_state = r->hard_state, .entries = r->entries, .n_entries = r->n_entries};
         struct err_ctx ec = {{0}};
         assert_int_equal(wal_append(w->wal, &b, &r->last, &ec), OK);
+        w->commit = r->has_hard_state ? r->hard_state.commit : w->commit;
         r->node.next = NULL;
         member_log_done(w->f.m, r, r, 1);
     }
@@ -223,8 +226,82 @@ static void large_entries_do_not_overfill_a_link(void **state)
     free(w);
 }
 
+/* A leader of two that has applied its own removal. */
+static struct world *removed_leader(void)
+{
+    struct world *w = xcalloc(1, sizeof(*w));
+    const struct member_change change = {.kind = MEMBER_REMOVE, .id = MEMBER};
+    struct ask a = {.op = {.kind = MEMBER_CHANGE, .change = &change}};
+    world_init(w);
+    assert_int_equal(ask_submit(&w->f, &a), OK);
+    for (int i = 0; i < TURNS_MAX && !ask_answered(&a); i++) {
+        turn(w);
+    }
+    assert_int_equal(ask_wait(&a), OK);
+    ask_release(&a);
+    return w;
+}
+
+static void turns(struct world *w, int n)
+{
+    for (int i = 0; i < n; i++) {
+        turn(w);
+    }
+}
+
+static void a_removed_leader_stays_until_the_other_one_knows(void **state)
+{
+    (void)state;
+    struct world *w = removed_leader();
+    turns(w, 1);
+    assert_int_equal(w->commit, engine_applied_index(member_engine(w->f.m))); /* a crash does not make it forget */
+    turns(w, 1000);
+    assert_int_equal(w->f.n_removed, 0);
+    assert_true(member_status(w->f.m).is_leader); /* and tells it what is committed */
+    member_link_news(w->f.m, OTHER_MEMBER + 1, LINK_NEWS_REMOVED);
+    turns(w, 2);
+    assert_int_equal(w->f.n_removed, 0); /* not one of those who stay */
+    member_link_news(w->f.m, OTHER_MEMBER, LINK_NEWS_REMOVED);
+    turns(w, 2);
+    assert_int_equal(w->f.n_removed, 1);
+    world_deinit(w);
+    free(w);
+}
+
+static void the_patience_of_a_removed_leader_ends(void **state)
+{
+    (void)state;
+    struct world *w = removed_leader();
+    fixture_advance(&w->f, MEMBER_REMOVAL_WAIT_MS / 2);
+    turns(w, 2);
+    assert_int_equal(w->f.n_removed, 0);
+    fixture_advance(&w->f, MEMBER_REMOVAL_WAIT_MS / 2);
+    turns(w, 2);
+    assert_int_equal(w->f.n_removed, 1);
+    world_deinit(w);
+    free(w);
+}
+
+/* It never gets the entry: the others' word is all there is. */
+static void another_members_word_is_enough(void **state)
+{
+    (void)state;
+    struct world *w = xcalloc(1, sizeof(*w));
+    world_init(w);
+    member_link_news(w->f.m, OTHER_MEMBER, LINK_NEWS_REMOVED);
+    turns(w, 2);
+    assert_int_equal(w->f.n_removed, 1);
+    world_deinit(w);
+    free(w);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(large_entries_do_not_overfill_a_link)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(large_entries_do_not_overfill_a_link),
+        cmocka_unit_test(a_removed_leader_stays_until_the_other_one_knows),
+        cmocka_unit_test(the_patience_of_a_removed_leader_ends),
+        cmocka_unit_test(another_members_word_is_enough),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
