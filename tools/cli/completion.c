@@ -40,9 +40,11 @@ static const char *const scripts[] = {
     "compdef _% %\n",
     "function __%_complete\n"
     "    set -l words (commandline -opc) (commandline -ct)\n"
-    "    command $words[1] __complete $words[2..-1] 2>/dev/null | string match -v -r '^:'\n"
+    "    set -l lines (command $words[1] __complete $words[2..-1] 2>/dev/null)\n"
+    "    string match -v -r '^:' -- $lines\n"
+    "    test \"$lines\" = :0; and __fish_complete_path (commandline -ct)\n"
     "end\n"
-    "complete -c % -a '(__%_complete)'\n",
+    "complete -c % -f -a '(__%_complete)'\n",
     "Register-ArgumentCompleter -Native -CommandName '%' -ScriptBlock {\n"
     "    param($word, $ast, $at)\n"
     "    $words = @($ast.CommandElements | Select-Object -Skip 1 | ForEach-Object { "
