@@ -405,6 +405,16 @@ class Words(unittest.TestCase):
         r = utl("migrate", "--data-dir", "x", "--target-version", "3.6")
         self.assertEqual(r.returncode, 1)
         self.assertIn("no data directory of pintle", r.stderr)
+        for version, said in (
+                ("3.a", 'failed to parse target version: strconv.ParseInt: parsing "a": invalid syntax'),
+                ("v3.7", 'failed to parse target version: strconv.ParseInt: parsing "v3": invalid syntax'),
+                (".5", 'failed to parse target version: strconv.ParseInt: parsing "": invalid syntax'),
+                ("3.6-rc", "failed to parse target version: 3.6 is not in dotted-tri format"),
+                ("-3.6", "failed to parse target version:  is not in dotted-tri format"),
+                ("3", 'wrong target version format, expected "X.Y", got "3"'),
+                ("3.4", 'target version "3.4" not supported. Minimal "3.5"')):
+            r = utl("migrate", "--data-dir", "x", "--target-version", version)
+            self.assertEqual((r.returncode, r.stderr), (128, f"Error: {said}\n"))
 
     def test_completion(self):
         self.assertEqual(utl("__complete", "snapshot", "").stdout, "restore\tRestores an etcd member snapshot to an etcd directory\n"

@@ -69,18 +69,33 @@ int defrag_run(struct utl *u)
                     why.text[0] != '\0' ? why.text : err_text(e));
 }
 
-/* "3.6" and nothing else. */
-static bool parse_target(const char *text, uint64_t *major, uint64_t *minor)
+/* X.Y, with the texts that etcdutl has for whatever else it is given. */
+static enum err parse_target(const char *text, int64_t *major, int64_t *minor, struct err_ctx *why)
 {
     const char *dot = strchr(text, '.');
     if (dot == NULL || strchr(dot + 1, '.') != NULL) {
-        return false;
+        struct bytes quoted = {0};
+        text_quote(&quoted, slice_str(text));
+        enum err e = err_set(why, ERR_INVALID,
+                             "wrong target version format, expected \"X.Y\", got %.*s",
+                             (int)quoted.len, (const char *)quoted.data);
+        bytes_deinit(&quoted);
+        return e;
     }
+    size_t plain = strcspn(text, "+-"); /* what follows belongs to a pre-release or a build */
+    if (text[plain] != '\0') {
+        return err_set(why, ERR_INVALID,
+                       "failed to parse target version: %.*s is not in dotted-tri format",
+                       (int)plain, text);
+    }
+    struct err_ctx number = {{0}};
     char *first = xstrndup(text, (size_t)(dot - text));
-    bool fits =
-        text_uint(first, 10, major, NULL) == OK && text_uint(dot + 1, 10, minor, NULL) == OK;
+    enum err e = text_int(first, 10, major, &number);
+    if (e == OK) {
+        e = text_int(dot + 1, 10, minor, &number);
+    }
     free(first);
-    return fits;
+    return e == OK ? OK : err_set(why, e, "failed to parse target version: %s", number.text);
 }
 
 /* Our data directories have one form for every version of etcd whose cluster the member is in,
@@ -90,16 +105,11 @@ int migrate_run(struct utl *u)
 {
     const char *target = flag_text(&u->flags, "target-version");
     const char *data_dir = flag_text(&u->flags, "data-dir");
-    uint64_t major = 0;
-    uint64_t minor = 0;
-    struct bytes quoted = {0};
-    if (!parse_target(target, &major, &minor)) {
-        text_quote(&quoted, slice_str(target));
-        int code =
-            utl_fail(EXIT_BAD_ARGS, "wrong target version format, expected \"X.Y\", got %.*s",
-                     (int)quoted.len, (const char *)quoted.data);
-        bytes_deinit(&quoted);
-        return code;
+    int64_t major = 0;
+    int64_t minor = 0;
+    struct err_ctx why = {{0}};
+    if (parse_target(target, &major, &minor, &why) != OK) {
+        return utl_fail(EXIT_BAD_ARGS, "%s", why.text);
     }
     if (major != 3 || minor < MIGRATE_OLDEST_MINOR) {
         return utl_fail(EXIT_BAD_ARGS, "target version \"%s\" not supported. Minimal \"3.%u\"",
