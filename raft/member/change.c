@@ -242,15 +242,14 @@ void transfer_turn(struct member *m)
     struct member_op *next;
     for (struct member_op *op = m->transfers.first; op != NULL; op = next) {
         next = op->list_next;
-        if (is_vain(m, op)) {
-            op_list_remove(&m->transfers, op);
-            member_complete(m, op, ERR_UNHEALTHY);
-            continue;
-        }
-        if (is_over(m, op)) {
+        bool over = is_over(m, op);
+        bool late = op->deadline_ms <= m->now_ms; /* each has its own time */
+        if (over) {
             log_info(m->cfg.log, "leadership transfer finished", F_HEX("local-member-id", m->cfg.member_id), F_HEX("transferee-member-id", op->target));
+        }
+        if (over || late || is_vain(m, op)) {
             op_list_remove(&m->transfers, op);
-            member_complete(m, op, OK);
+            member_complete(m, op, over ? OK : late ? ERR_TIMEOUT_TRANSFER : ERR_UNHEALTHY);
         }
     }
 }

@@ -288,7 +288,6 @@ void ops_expire(struct member *m)
     expire_list(m, &m->reads_indexed, ERR_TIMEOUT);
     expire_list(m, &m->lease_waits, ERR_TIMEOUT);
     expire_list(m, &m->applied_waits, ERR_TIMEOUT_APPLIED);
-    expire_list(m, &m->transfers, ERR_TIMEOUT_TRANSFER);
 }
 
 void ops_answer_all(struct member *m, enum err e)

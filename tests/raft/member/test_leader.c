@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "raft/member/internal.h"
 #include "raft/member/limits.h"
 #include "raft/member/step.h"
 #include "raft/peer/codec.h"
@@ -65,6 +66,9 @@ static void on_request(void *arg, struct member_op *op)
 static void answer(struct world *w, const struct raft_message *m)
 {
     enum raft_message_type type = RAFT_MSG_APP_RESP;
+    if (m->type == RAFT_MSG_TIMEOUT_NOW) { /* it does not want to lead */
+        return;
+    }
     if (m->type == RAFT_MSG_PRE_VOTE || m->type == RAFT_MSG_VOTE) {
         type = m->type == RAFT_MSG_VOTE ? RAFT_MSG_VOTE_RESP : RAFT_MSG_PRE_VOTE_RESP;
     } else if (m->type == RAFT_MSG_HEARTBEAT) {
@@ -295,6 +299,36 @@ static void another_members_word_is_enough(void **state)
     free(w);
 }
 
+static bool briefly(struct member *m, struct member_op *op)
+{
+    op->target = OTHER_MEMBER;
+    op->deadline_ms = m->now_ms + 20;
+    transfer_begin(m, op);
+    return false;
+}
+
+/* Each transfer has a time of its own: a planned stop does not wait for what a client asked before. */
+static void a_transfer_ends_in_its_own_time(void **state)
+{
+    (void)state;
+    struct world *w = xcalloc(1, sizeof(*w));
+    world_init(w);
+    struct ask asked = {.op = {.kind = MEMBER_TRANSFER, .target = OTHER_MEMBER}};
+    struct ask brief = {.op = {.kind = MEMBER_CALL, .call = briefly}};
+    assert_int_equal(ask_submit(&w->f, &asked), OK);
+    assert_int_equal(ask_submit(&w->f, &brief), OK);
+    turns(w, 30);
+    assert_true(ask_answered(&brief));
+    assert_int_equal(ask_wait(&brief), ERR_TIMEOUT_TRANSFER);
+    assert_false(ask_answered(&asked));
+    turns(w, TURNS_MAX * 2);
+    assert_int_equal(ask_wait(&asked), ERR_TIMEOUT_TRANSFER);
+    ask_release(&asked);
+    ask_release(&brief);
+    world_deinit(w);
+    free(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -302,6 +336,7 @@ int main(void)
         cmocka_unit_test(a_removed_leader_stays_until_the_other_one_knows),
         cmocka_unit_test(the_patience_of_a_removed_leader_ends),
         cmocka_unit_test(another_members_word_is_enough),
+        cmocka_unit_test(a_transfer_ends_in_its_own_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
