@@ -372,6 +372,9 @@ static int add_head(struct h1 *h, enum piece piece, const char *at, size_t len)
     if (memchr(at, '\0', len) != NULL) {
         return stop_with(h, 400); /* the parser lets a field's value begin with one */
     }
+    if (piece == PIECE_NAME && memchr(at, ' ', len) != NULL) {
+        return stop_with(h, 400); /* the parser takes it for a part of the name: who stands before us may read "Content-Length : 1" otherwise */
+    }
     bytes_add(&h->head, at, len);
     return 0;
 }

@@ -226,6 +226,8 @@ static void test_faults_are_refused_and_end_the_connection(void **state)
         {"no version", "GET /\r\n\r\n", 400},
         {"another version", "GET / HTTP/3.0\r\nHost: h\r\n\r\n", 505},
         {"no such method", "BREW / HTTP/1.1\r\nHost: h\r\n\r\n", 405},
+        {"a space before the colon", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length : 1\r\n\r\nx", 400},
+        {"a space in a name", "GET / HTTP/1.1\r\nHost: h\r\na b: c\r\n\r\n", 400},
         {"a field without a colon", "GET / HTTP/1.1\r\nHost h\r\n\r\n", 400},
         {"a length that is no number", "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: x\r\n\r\n",
          400},
