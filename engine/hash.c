@@ -160,7 +160,8 @@ static enum err hash_records(struct hasher *h, const struct pin *pin, struct err
 
 enum err engine_hash_kv(struct engine *e, int64_t revision, struct hash_kv *out, struct err_ctx *ec)
 {
-    if (hashes_find(&e->hashes, revision, out)) {
+    /* 0 asks for the live revision, also when there was a compaction to 0. */
+    if (revision != 0 && hashes_find(&e->hashes, revision, out)) {
         out->live_revision = engine_revision(e);
         return OK;
     }

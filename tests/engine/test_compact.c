@@ -289,6 +289,24 @@ static void a_pass_is_resumed_after_a_restart(void **state)
     fixture_deinit(&f);
 }
 
+/* A store may be compacted to 0, which etcd then takes for the live revision until ten others have followed. */
+static void a_hash_at_0_is_not_that_of_the_live_revision(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct hash_kv h;
+    fixture_init(&f, ON_MEMORY);
+    assert_int_equal(fixture_compact(&f, 0), OK);
+    fixture_settle(&f);
+    fixture_put(&f, "k", "v");
+    uint32_t first = fixture_hash_kv(&f, 0);
+    fixture_put(&f, "k", "w");
+    assert_int_equal(engine_hash_kv(f.e, 0, &h, NULL), OK);
+    assert_int_equal(h.hash_revision, 3);
+    assert_int_not_equal(h.hash, first);
+    fixture_deinit(&f);
+}
+
 /* --- the order of passes
  * --------------------------------------------------------------------------------- */
 
@@ -566,6 +584,7 @@ int main(void)
         cmocka_unit_test_prestate(what_stays, &lmdb),
         cmocka_unit_test(hashes_agree_with_the_reference),
         cmocka_unit_test(hashes_agree_with_etcd),
+        cmocka_unit_test(a_hash_at_0_is_not_that_of_the_live_revision),
         cmocka_unit_test(a_pass_is_resumed_after_a_restart),
         cmocka_unit_test(hashes_do_not_depend_on_when_passes_run),
         cmocka_unit_test_prestate(a_pass_begins_with_the_flush_that_makes_it_durable, &memory),
