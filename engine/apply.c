@@ -16,7 +16,6 @@
 #include "engine/txn.h"
 
 #define LEASE_GRANT_COST 64
-#define TXN_FIELD 6u /* of InternalRaftRequest */
 #define OLD_REQUEST_FIELD 2u
 
 enum {
@@ -58,18 +57,6 @@ static void scratch_free(void *arena, void *p)
 static ProtobufCAllocator scratch_allocator(struct engine *e)
 {
     return (ProtobufCAllocator){scratch_alloc, scratch_free, e->scratch};
-}
-
-/* The decoder recurses with nested txns, so their depth is looked at before. */
-static bool depth_fits(struct slice request)
-{
-    struct wire_field f;
-    while (wire_next(&request, &f) == OK) {
-        if (f.number == TXN_FIELD && f.type == WIRE_LEN && !engine_txn_depth_fits(f.bytes)) {
-            return false;
-        }
-    }
-    return true;
 }
 
 /* --- key space
@@ -344,8 +331,8 @@ static bool wrapped_old_request(const Etcdserverpb__InternalRaftRequest *r, stru
 
 static enum err apply_request(struct entry *x, struct slice data)
 {
-    if (!depth_fits(data)) {
-        x->out->err = ERR_TOO_MANY_OPS;
+    x->out->err = entry_depth(data); /* before it is decoded */
+    if (x->out->err != OK) {
         return OK;
     }
     ProtobufCAllocator a = scratch_allocator(x->e);

@@ -565,26 +565,28 @@ static bool is_string(uint32_t request, uint32_t field)
 static bool request_fits(uint32_t request, struct slice message)
 {
     struct wire_field f;
-    while (wire_next(&message, &f) == OK) {
+    enum err err;
+    while ((err = wire_next(&message, &f)) == OK) {
         if (f.type == WIRE_LEN && f.bytes.len > 0 && is_string(request, f.number) &&
             memchr(f.bytes.data, 0, f.bytes.len) != NULL) {
             return false;
         }
     }
-    return true;
+    return err == ERR_END; /* the decoder may have gone on where we cannot */
 }
 
 /* The name in the header, field 2. */
 static bool header_fits(struct slice header)
 {
     struct wire_field f;
-    while (wire_next(&header, &f) == OK) {
+    enum err err;
+    while ((err = wire_next(&header, &f)) == OK) {
         if (f.type == WIRE_LEN && f.number == 2 && f.bytes.len > 0 &&
             memchr(f.bytes.data, 0, f.bytes.len) != NULL) {
             return false;
         }
     }
-    return true;
+    return err == ERR_END;
 }
 
 bool auth_strings_fit(struct slice data)
@@ -593,13 +595,14 @@ bool auth_strings_fit(struct slice data)
     static const uint32_t first = 1000;
     static const uint32_t last = 1299;
     struct wire_field f;
+    enum err err;
     bool fits = true;
-    while (fits && wire_next(&data, &f) == OK) {
+    while (fits && (err = wire_next(&data, &f)) == OK) {
         if (f.type == WIRE_LEN && f.number == header) {
             fits = header_fits(f.bytes);
         } else if (f.type == WIRE_LEN && f.number >= first && f.number <= last) {
             fits = request_fits(f.number, f.bytes);
         }
     }
-    return fits;
+    return fits && err == ERR_END;
 }

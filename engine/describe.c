@@ -10,6 +10,7 @@
 #include "api/proto/raft_internal.pb-c.h"
 #include "base/assert.h"
 #include "base/utf8.h"
+#include "engine/txn.h"
 
 enum form { FORM_TODAY, FORM_OLD };
 
@@ -334,7 +335,8 @@ void describe_txn(const Etcdserverpb__TxnRequest *t, struct bytes *out)
 
 void describe_entry(struct slice entry, struct bytes *out)
 {
-    Etcdserverpb__InternalRaftRequest *r = etcdserverpb__internal_raft_request__unpack(NULL, entry.len, entry.data);
+    bool fits = entry_depth(entry) == OK; /* those that do not are refused, and described all the same */
+    Etcdserverpb__InternalRaftRequest *r = fits ? etcdserverpb__internal_raft_request__unpack(NULL, entry.len, entry.data) : NULL;
     if (r != NULL) {
         struct bytes header = {0};
         Etcdserverpb__RequestHeader *h = r->header;

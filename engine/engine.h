@@ -154,9 +154,9 @@ MUST_CHECK enum err engine_check_range(const Etcdserverpb__RangeRequest *r);
 MUST_CHECK enum err engine_check_put(const Etcdserverpb__PutRequest *r);
 MUST_CHECK enum err engine_check_delete(const Etcdserverpb__DeleteRangeRequest *r);
 MUST_CHECK enum err engine_check_txn(const Etcdserverpb__TxnRequest *r, uint32_t ops_max);
-/* An encoded TxnRequest nests no deeper than ENGINE_TXN_DEPTH_MAX. To be asked before one from outside is decoded, because the decoder
- * recurses once a level without a bound. */
-bool engine_txn_depth_fits(struct slice encoded_txn);
+/* Of an encoded TxnRequest: ERR_TOO_MANY_OPS, it nests deeper than ENGINE_TXN_DEPTH_MAX; ERR_INVALID, it is not well-formed. To be asked before one from
+ * outside is decoded, because the decoder recurses once a level without a bound, and goes on behind bytes that are no field. */
+MUST_CHECK enum err engine_txn_depth(struct slice encoded_txn);
 /* Whole nested request holds only ranges at the top level (3.6.5); *serializable: all of them say so (also when there are none). */
 bool engine_txn_is_read_only(const Etcdserverpb__TxnRequest *r, bool *serializable);
 

@@ -28,6 +28,11 @@ void put_execute(struct mvcc_txn *w, const Etcdserverpb__PutRequest *p, struct b
 MUST_CHECK enum err txn_apply(struct engine *e, const Etcdserverpb__TxnRequest *r,
                               struct bytes *body, enum err *answer, struct err_ctx *ec);
 
+/* --- txn_check.c --- */
+
+/* engine_txn_depth of what an entry of the log holds. */
+MUST_CHECK enum err entry_depth(struct slice entry);
+
 /* --- txn_compare.c --- */
 
 /* A view of the key space: what a txn's compares and ranges look at. */

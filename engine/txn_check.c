@@ -333,28 +333,50 @@ int64_t engine_txn_cost(const Etcdserverpb__TxnRequest *r)
 #define REQUEST_TXN_FIELD 4u
 #define SUCCESS_FIELD 2u
 #define FAILURE_FIELD 3u
+#define ENTRY_TXN_FIELD 6u /* of InternalRaftRequest */
 
 /* Walks only what may nest: ops of both branches, and their txns. Recursion is bounded by `left`.
  */
-static bool shallow(struct slice txn, unsigned left)
+static enum err check_depth(struct slice txn, unsigned left)
 {
     struct wire_field op;
-    while (wire_next(&txn, &op) == OK) {
+    enum err err;
+    while ((err = wire_next(&txn, &op)) == OK) {
         if (op.type != WIRE_LEN || (op.number != SUCCESS_FIELD && op.number != FAILURE_FIELD)) {
             continue;
         }
         struct wire_field inner;
-        while (wire_next(&op.bytes, &inner) == OK) {
-            if (inner.type == WIRE_LEN && inner.number == REQUEST_TXN_FIELD &&
-                (left == 0 || !shallow(inner.bytes, left - 1))) {
-                return false;
+        while ((err = wire_next(&op.bytes, &inner)) == OK) {
+            if (inner.type == WIRE_LEN && inner.number == REQUEST_TXN_FIELD) {
+                err = left == 0 ? ERR_TOO_MANY_OPS : check_depth(inner.bytes, left - 1);
+                if (err != OK) {
+                    return err;
+                }
+            }
+        }
+        if (err != ERR_END) {
+            return err;
+        }
+    }
+    return err == ERR_END ? OK : err;
+}
+
+enum err engine_txn_depth(struct slice encoded_txn)
+{
+    return check_depth(encoded_txn, ENGINE_TXN_DEPTH_MAX - 1);
+}
+
+enum err entry_depth(struct slice entry)
+{
+    struct wire_field f;
+    enum err err;
+    while ((err = wire_next(&entry, &f)) == OK) {
+        if (f.number == ENTRY_TXN_FIELD && f.type == WIRE_LEN) {
+            err = engine_txn_depth(f.bytes);
+            if (err != OK) {
+                return err;
             }
         }
     }
-    return true;
-}
-
-bool engine_txn_depth_fits(struct slice encoded_txn)
-{
-    return shallow(encoded_txn, ENGINE_TXN_DEPTH_MAX - 1);
+    return err == ERR_END ? OK : err;
 }

@@ -435,7 +435,7 @@ static void txn_serve(struct grpc_call *c, void *message)
 }
 
 /* Compares and ops of an encoded txn, at all levels. Asked before decoding, since two bytes of request become a hundred in memory; what
- * a valid txn may have fits into a request only below TXN_ELEMENTS_MAX. The recursion ends where engine_txn_depth_fits has looked. */
+ * a valid txn may have fits into a request only below TXN_ELEMENTS_MAX. The recursion ends where engine_txn_depth has looked. */
 static size_t txn_elements(struct slice txn)
 {
     enum { COMPARE = 1, SUCCESS = 2, FAILURE = 3, REQUEST_TXN = 4 };
@@ -459,7 +459,12 @@ static size_t txn_elements(struct slice txn)
 static void on_txn(struct grpc_call *c, struct slice bytes)
 {
     struct etcd_server *s = server_of(c);
-    if (!engine_txn_depth_fits(bytes) || txn_elements(bytes) > TXN_ELEMENTS_MAX) {
+    enum err deep = engine_txn_depth(bytes);
+    if (deep == ERR_INVALID) {
+        request_refuse_bytes(c);
+        return;
+    }
+    if (deep != OK || txn_elements(bytes) > TXN_ELEMENTS_MAX) {
         status_finish(c, ERR_TOO_MANY_OPS);
         return;
     }

@@ -6,6 +6,9 @@
 
 #include "base/assert.h"
 #include "base/utf8.h"
+#include "base/wire.h"
+
+#define MESSAGE_DEPTH_MAX (2u * ENGINE_TXN_DEPTH_MAX + 2u) /* a txn, its op, the txn in that, ..., a request and its fields */
 
 /* --- decoding ------------------------------------------------------------------------------------------- */
 
@@ -61,10 +64,25 @@ void request_refuse_bytes(struct grpc_call *c)
     refuse_message(c, "proto: cannot parse invalid wire-format data");
 }
 
+/* The decoder goes on behind bytes that are no field to others (number 0, a varint of too many bits), and recurses without a bound. A request goes to the
+ * log as it is, so it must be the same to every reader: to our own, which look before it is decoded, to the decoder, and to etcd. */
+static bool is_well_formed(const ProtobufCMessageDescriptor *d, struct slice message, unsigned depth)
+{
+    struct wire_field f;
+    enum err e;
+    while ((e = wire_next(&message, &f)) == OK) {
+        const ProtobufCFieldDescriptor *fd = f.type == WIRE_LEN ? protobuf_c_message_descriptor_get_field(d, f.number) : NULL;
+        if (fd != NULL && fd->type == PROTOBUF_C_TYPE_MESSAGE && (depth == 0 || !is_well_formed(fd->descriptor, f.bytes, depth - 1))) {
+            return false;
+        }
+    }
+    return e == ERR_END;
+}
+
 static void *decode(struct grpc_call *c, struct arena *arena, const ProtobufCMessageDescriptor *d, struct slice bytes)
 {
     ProtobufCAllocator alloc = {.alloc = pb_alloc, .free = pb_free, .allocator_data = arena};
-    ProtobufCMessage *m = protobuf_c_message_unpack(d, &alloc, bytes.len, bytes.data);
+    ProtobufCMessage *m = is_well_formed(d, bytes, MESSAGE_DEPTH_MAX) ? protobuf_c_message_unpack(d, &alloc, bytes.len, bytes.data) : NULL;
     if (m == NULL) {
         request_refuse_bytes(c);
         return NULL;

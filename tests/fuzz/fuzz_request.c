@@ -134,7 +134,7 @@ static void serve(struct engine *e, uint8_t kind, struct slice encoded, Protobuf
         if (r != NULL && engine_check_delete(r) == OK) {
             serve_write(e, FIELD_DELETE_RANGE, encoded);
         }
-    } else if (engine_txn_depth_fits(encoded)) {
+    } else if (engine_txn_depth(encoded) == OK) {
         Etcdserverpb__TxnRequest *r =
             etcdserverpb__txn_request__unpack(a, encoded.len, encoded.data);
         if (r != NULL && engine_check_txn(r, TXN_OPS_MAX) == OK) {

@@ -19,6 +19,7 @@ KV, WATCH, LEASE, MAINTENANCE = "/etcdserverpb.KV/", "/etcdserverpb.Watch/Watch"
 OK, CANCELED, UNKNOWN, INVALID, NOT_FOUND, EXHAUSTED, PRECONDITION, OUT_OF_RANGE, UNIMPLEMENTED, INTERNAL = 0, 1, 2, 3, 5, 8, 9, 11, 12, 13
 PROTOCOL_ERROR, FLOW_CONTROL_ERROR, FRAME_SIZE_ERROR, REFUSED_STREAM, COMPRESSION_ERROR, ENHANCE_YOUR_CALM = 1, 3, 6, 7, 9, 11
 UNMARSHAL = "grpc: error unmarshalling request: "
+OVERLONG = b"\x78" + b"\xff" * 9 + b"\x7f"  # an unknown field; not every reader minds
 CANNOT_PARSE = "proto: cannot parse invalid wire-format data"
 TOO_MANY_OPS = (INVALID, "etcdserver: too many operations in txn request")
 EMPTY_KEY = (INVALID, "etcdserver: key is not provided")
@@ -227,6 +228,10 @@ class Calls(BadInput):
                     ("a varint without end", KV + "Range", b"\x18" + b"\xff" * 11, bad),
                     ("a length of nearly 2^64", KV + "Range", b"\x0a" + b"\xff" * 9 + b"\x01", bad),
                     ("a cut nested message", KV + "Txn", b"\x12\x03\x0a\x05\x0a", bad),
+                    ("a varint of more than 64 bits", KV + "Put", field(1, "a") + OVERLONG, bad),
+                    ("one deep within", KV + "Txn", field(2, field(2, field(1, "a") + OVERLONG)), bad),
+                    ("one before 100000 levels", KV + "Txn", OVERLONG + nested_txn(100000), bad),
+                    ("one before 100000 levels of an op", KV + "Txn", field(2, OVERLONG + field(4, nested_txn(100000))), bad),
                     ("nothing of this in a reply", LEASE + "LeaseGrant", b"\x08", bad),
                     ("an unknown field", KV + "Range", field(1, "kept") + field(100, "x"), (OK, "")),
                     ("no UTF-8 in a string", "/grpc.health.v1.Health/Check", field(1, b"\xff"), utf8),
