@@ -168,14 +168,17 @@ static void measure(struct lmdb *l, bool always)
  * ------------------------------------------------------------------------------------------ */
 
 /* LMDB reports a write that was cut short as EIO. */
+static enum err or_full(const struct lmdb *l, enum err e, struct err_ctx *ec)
+{
+    struct statvfs st;
+    bool full = e == ERR_IO && statvfs(l->dir, &st) == 0 &&
+                (uint64_t)st.f_bavail * st.f_frsize < DISK_FULL_BYTES;
+    return full ? err_wrap(ec, ERR_NO_DISK, "the disk is full") : e;
+}
+
 static enum err failed_write(struct lmdb *l, int rc, const char *what, struct err_ctx *ec)
 {
-    enum err e = lmdb_fail(ec, rc, what);
-    struct statvfs st;
-    if (e == ERR_IO && statvfs(l->path, &st) == 0 &&
-        (uint64_t)st.f_bavail * st.f_frsize < DISK_FULL_BYTES) {
-        e = ERR_NO_DISK;
-    }
+    enum err e = or_full(l, lmdb_fail(ec, rc, what), ec);
     l->failed = e;
     return err_wrap(ec, e, "store in %s", l->dir);
 }
@@ -528,7 +531,7 @@ static enum err l_defrag(struct backend *b, struct err_ctx *ec)
         e = lmdb_env_open(l->new_path, l->map_bytes, l->no_sync, true, &fresh, ec);
     }
     if (e == OK) {
-        e = lmdb_env_copy(l->current, fresh, l->no_sync, ec);
+        e = or_full(l, lmdb_env_copy(l->current, fresh, l->no_sync, ec), ec);
     }
     if (e == OK) {
         e = put_in_place(l, &made_new, &placed, ec);

@@ -10,6 +10,7 @@
  * says. Such a tail is free; any other missing page is damage.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@
 #include "base/mem.h"
 #include "engine/backend_lmdb_internal.h"
 
+#define LOCK_BYTES (LMDB_READERS_MAX * 64 + 256) /* of the lock file: its slots and what is before them */
 #define FREE_DBI 0                 /* LMDB's own tree of free pages: transaction -> count, pages */
 #define COPY_TXN_BYTES (16u << 20) /* appended per transaction of a copy */
 #define TAIL_PAGES_MAX (1u << 20)  /* a missing tail longer than 4 GiB is not looked into */
@@ -66,10 +68,29 @@ static enum err open_buckets(struct lmdb_env *env, bool create, struct err_ctx *
     return rc == MDB_SUCCESS ? OK : lmdb_fail(ec, rc, "commit");
 }
 
+/* LMDB writes to its lock file through a map, and a file that has no room then for a page of it would end the process with a
+ * signal: so all of it gets its blocks before. */
+static enum err reserve_lock_file(const char *path, struct err_ctx *ec)
+{
+    char *name = xasprintf("%s-lock", path);
+    int fd = open(name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int rc = fd < 0 ? errno : posix_fallocate(fd, 0, LOCK_BYTES);
+    if (fd >= 0) {
+        (void)close(fd); /* LMDB syncs nothing in it either */
+    }
+    enum err e = rc == 0 ? OK : err_set(ec, err_from_errno(rc), "reserve %s: %s", name, strerror(rc));
+    free(name);
+    return e;
+}
+
 enum err lmdb_env_open(const char *path, uint64_t map_bytes, bool no_sync, bool create,
                        struct lmdb_env **out, struct err_ctx *ec)
 {
     unsigned flags = MDB_NOSUBDIR | MDB_NOTLS | (no_sync ? MDB_NOSYNC : MDB_NOMETASYNC);
+    enum err e = reserve_lock_file(path, ec);
+    if (e != OK) {
+        return e;
+    }
     struct lmdb_env *env = xcalloc(1, sizeof(*env));
     int rc = open_mapped(&env->mdb, path, map_bytes, flags);
     /* Address space may be short (ENOMEM) or capped, as under valgrind (EINVAL). */
@@ -77,7 +98,7 @@ enum err lmdb_env_open(const char *path, uint64_t map_bytes, bool no_sync, bool 
         map_bytes /= 2;
         rc = open_mapped(&env->mdb, path, map_bytes, flags);
     }
-    enum err e = rc == MDB_SUCCESS ? OK : lmdb_fail(ec, rc, "open environment");
+    e = rc == MDB_SUCCESS ? OK : lmdb_fail(ec, rc, "open environment");
     if (e == OK) {
         e = open_buckets(env, create, ec);
     }

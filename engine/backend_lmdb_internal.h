@@ -29,8 +29,7 @@ MUST_CHECK enum err lmdb_file_check(const char *path, struct lmdb_layout *out, s
 MUST_CHECK enum err lmdb_file_resize(const char *path, uint64_t pages, struct err_ctx *ec);
 MUST_CHECK enum err lmdb_dir_sync(int dir_fd, struct err_ctx *ec);
 
-/* The error for LMDB's return code, with a text. A write that was cut short on a full disk counts
- * as ERR_NO_DISK. */
+/* The error for LMDB's return code, with a text. */
 enum err lmdb_err(int rc);
 enum err lmdb_fail(struct err_ctx *ec, int rc, const char *what);
 

@@ -12,8 +12,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -396,6 +399,70 @@ static void keys_have_a_bound(void **state)
     ops->read_end(&r);
 }
 
+static void fill_disk(const struct fixture *f, off_t leave)
+{
+    char path[96];
+    struct statvfs st;
+    (void)snprintf(path, sizeof(path), "%s/filler", f->dir);
+    assert_int_equal(statvfs(f->dir, &st), 0);
+    off_t n = (off_t)(st.f_bavail * st.f_frsize) - leave;
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    assert_int_equal(posix_fallocate(fd, 0, n), 0);
+    assert_int_equal(close(fd), 0);
+}
+
+static enum err try_put_range(struct fixture *f, uint32_t from, uint32_t to)
+{
+    static const uint8_t value[4000];
+    uint8_t key[4];
+    enum err e = f->b->ops->begin(f->b, &f->ec);
+    for (uint32_t i = from; e == OK && i < to; i++) {
+        e = f->b->ops->put(f->b, BUCKET_LEASE, number_key(i, key), slice_of(value, sizeof(value)), slice_str(""), false, &f->ec);
+    }
+    return e == OK ? f->b->ops->commit(f->b, &f->ec) : e;
+}
+
+/* On a small disk of its own, for which one has to be root. */
+static void a_full_disk_is_said_to_be_full(void **state)
+{
+    struct fixture *f = *state;
+    if (unshare(CLONE_NEWNS) != 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 || mount("tmpfs", f->dir, "tmpfs", 0, "size=8m") != 0) {
+        skip();
+    }
+    open_ok(f);
+    put_range(f, 0, 400, 4000);
+    assert_true(count_now(f) == 400);
+    off_t full = size_of(f);
+    /* No room for a copy: everything stays as it is, and goes on. */
+    fill_disk(f, full / 2);
+    assert_int_equal(f->b->ops->defrag(f->b, &f->ec), ERR_NO_DISK);
+    assert_non_null(strstr(f->ec.text, "disk is full"));
+    put_range(f, 400, 410, 10);
+    assert_int_equal(size_of(f) < full + 20 * PAGE, true);
+    /* No room for a commit: that is final until the store is opened again, and nothing is lost. */
+    uint32_t n = 0;
+    enum err e = OK;
+    for (; e == OK && n < 4000; n += e == OK ? 50 : 0) {
+        e = try_put_range(f, n, n + 50);
+    }
+    assert_int_equal(e, ERR_NO_DISK);
+    assert_int_equal(f->b->ops->begin(f->b, &f->ec), ERR_NO_DISK);
+    shut(f);
+    for (int room = 0; room < 2; room++) {
+        if (room == 1) {
+            char path[96];
+            (void)snprintf(path, sizeof(path), "%s/filler", f->dir);
+            assert_int_equal(unlink(path), 0);
+        }
+        open_ok(f);
+        assert_int_equal(count_now(f), 410);
+        assert_int_equal(f->b->ops->defrag(f->b, &f->ec), room == 1 ? OK : ERR_NO_DISK);
+        assert_int_equal(try_put_range(f, n, n + 50), room == 1 ? OK : ERR_NO_DISK);
+        shut(f);
+    }
+    assert_int_equal(umount2(f->dir, MNT_DETACH), 0);
+}
+
 /* In a child, whose address space is cut down: the map must shrink to what is to be had. */
 static void little_address_space_gives_a_smaller_map(void **state)
 {
@@ -457,6 +524,7 @@ int main(void)
         TEST(defragmentation_packs_half_empty_pages),
         TEST(too_many_reads_are_refused),
         TEST(keys_have_a_bound),
+        TEST(a_full_disk_is_said_to_be_full),
         TEST(little_address_space_gives_a_smaller_map),
         TEST(a_killed_process_loses_no_commit),
     };
