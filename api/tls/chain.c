@@ -64,17 +64,40 @@ static bool has_trusted_signer(X509_STORE_CTX *x, X509 *cert)
     return yes;
 }
 
-/* Whoever is asked here has been found to have no signer but itself; all else about it is still
- * looked at afterwards. */
+/* As in Go a certificate is for what its extended key usage lists, or for anything without a list. OpenSSL does not know the entry
+ * that stands for everything, and looks at the plain key usage as well. */
+static bool is_meant_for_this(X509_STORE_CTX *x, X509 *cert)
+{
+    const SSL *ssl = X509_STORE_CTX_get_ex_data(x, SSL_get_ex_data_X509_STORE_CTX_idx());
+    int wanted = SSL_is_server(ssl) == 1 ? NID_client_auth : NID_server_auth;
+    int how = 0; /* -1: it has none; other than that without an answer: it has some that nobody can read */
+    EXTENDED_KEY_USAGE *list = X509_get_ext_d2i(cert, NID_ext_key_usage, &how, NULL);
+    bool yes = list == NULL && how == -1;
+    for (int i = 0; i < sk_ASN1_OBJECT_num(list); i++) {
+        int usage = OBJ_obj2nid(sk_ASN1_OBJECT_value(list, i));
+        yes = yes || usage == wanted || usage == NID_anyExtendedKeyUsage;
+    }
+    sk_ASN1_OBJECT_pop_free(list, ASN1_OBJECT_free);
+    ERR_clear_error();
+    return yes;
+}
+
+/* Asked about each fault that OpenSSL finds; what is forgiven here is still looked at for all others. */
 static int on_verdict(int ok, X509_STORE_CTX *x)
 {
-    X509 *cert = X509_STORE_CTX_get0_cert(x);
-    if (ok == 1 || X509_STORE_CTX_get_error(x) != X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT ||
-        !is_strong(x, cert) || !has_trusted_signer(x, cert)) {
-        return ok;
+    X509 *cert = X509_STORE_CTX_get_current_cert(x);
+    int fault = X509_STORE_CTX_get_error(x);
+    bool fine = ok == 1;
+    if (fault == X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT && !fine) {
+        fine = is_strong(x, cert) && has_trusted_signer(x, cert);
+    } else if (fault == X509_V_ERR_INVALID_PURPOSE && !fine) {
+        bool leaf = X509_STORE_CTX_get_error_depth(x) == 0;
+        fine = (leaf || X509_check_ca(cert) == 1) && is_meant_for_this(x, cert);
     }
-    X509_STORE_CTX_set_error(x, X509_V_OK);
-    return 1;
+    if (fine && ok != 1) {
+        X509_STORE_CTX_set_error(x, X509_V_OK);
+    }
+    return fine ? 1 : ok;
 }
 
 int tls_chain_verify(X509_STORE_CTX *x, void *unused)

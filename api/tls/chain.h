@@ -1,9 +1,10 @@
 /* chain.h - is a certificate signed by somebody who is trusted?
  *
- * What        OpenSSL's verification, and one thing that Go adds: a certificate may bear its
- * authority's very name. When it does not say which key signed it, either, OpenSSL takes it for one
- * that signed itself, although its signature says otherwise. Callers     api/http's sessions,
- * api/peer's and api/client's connections, from within a handshake. Thread      the handshake's.
+ * What        OpenSSL's verification, and two things in which Go is milder. A certificate may bear its authority's very name: when it does not say
+ *             which key signed it, either, OpenSSL takes it for one that signed itself, although its signature says otherwise. And its extended key
+ *             usage may be "anything", and its plain key usage any.
+ * Callers     api/http's sessions, api/peer's and api/client's connections, from within a handshake.
+ * Thread      the handshake's.
  */
 #ifndef API_TLS_CHAIN_H
 #define API_TLS_CHAIN_H

@@ -192,6 +192,13 @@ static const struct matrix_row {
     {"an expired certificate", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "expired"}, "certificate has expired", ""},
     {"one that is not valid yet", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "future"}, "not yet valid", ""},
     {"one that is for servers alone", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "server-only"}, "failed to verify", ""},
+    {"one that is for anything", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "for-all"}, NULL, "for-all"},
+    {"one that is for signing code", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "for-code"}, "failed to verify", ""},
+    {"a key that is to encipher keys", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "encipher"}, NULL, "encipher"},
+    {"... of a server's certificate", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "encipher-server"}, "failed to verify", ""},
+    {"a signer for anything", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "by-wide"}, NULL, "by-wide"},
+    {"a signer for servers alone", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "by-slim"}, "failed to verify", ""},
+    {"a signer that is none", {.cert_file = "ec", .ca_file = "ca.pem"}, {.cert = "by-none"}, "failed to verify", ""},
     {"a revoked one", {.cert_file = "ec", .ca_file = "ca.pem", .crl_file = "crl.der"}, {.cert = "revoked"}, "transport: certificate serial 04d2 revoked", ""},
     {"a revoked one, the list as text", {.cert_file = "ec", .ca_file = "ca.pem", .crl_file = "crl.pem"}, {.cert = "revoked"}, "serial 04d2 revoked", ""},
     {"a list that has expired still counts", {.cert_file = "ec", .ca_file = "ca.pem", .crl_file = "old.der"}, {.cert = "revoked"}, "revoked", ""},
@@ -656,6 +663,32 @@ static void make_namesakes(void)
     }
 }
 
+/* What they say that they are for, and what their signers say. */
+static void make_usages(void)
+{
+    static const struct cert_spec leaves[] = {
+        {.name = "for-all", .usage = "codeSigning,anyExtendedKeyUsage"},
+        {.name = "for-code", .usage = "codeSigning"},
+        {.name = "encipher", .key_usage = "critical,keyEncipherment"},
+        {.name = "encipher-server", .key_usage = "keyEncipherment", .usage = "serverAuth"},
+    };
+    static const struct cert_spec signers[] = {
+        {.name = "wide", .ca = true, .usage = "anyExtendedKeyUsage"},
+        {.name = "slim", .ca = true, .usage = "serverAuth"},
+        {.name = "none", .key_usage = "keyCertSign", .usage = "anyExtendedKeyUsage"},
+    };
+    for (size_t i = 0; i < sizeof(leaves) / sizeof(leaves[0]); i++) {
+        certs_make(dir, leaves[i].name, &leaves[i], &root, NULL);
+    }
+    for (size_t i = 0; i < sizeof(signers) / sizeof(signers[0]); i++) {
+        struct authority a = certs_signed_authority(&signers[i], &root);
+        char file[32];
+        (void)snprintf(file, sizeof(file), "by-%s", signers[i].name);
+        certs_make(dir, file, &(struct cert_spec){.name = file}, &a, a.cert);
+        certs_authority_free(&a);
+    }
+}
+
 static int make_files(void **state)
 {
     (void)state;
@@ -694,6 +727,7 @@ static int make_files(void **state)
     certs_make(dir, "broken-chain", &(struct cert_spec){.name = "broken-chain", .serial = 9}, &middle, NULL);
     certs_make(dir, "foreign", &(struct cert_spec){.name = "foreign"}, &other, NULL);
     make_namesakes();
+    make_usages();
     const long revoked[] = {1000, 1234, 77, 0};
     const long ones[] = {1, 0};
     const long none[] = {0};

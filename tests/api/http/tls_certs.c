@@ -63,6 +63,9 @@ static X509 *make(const struct cert_spec *s, EVP_PKEY *key, X509 *issuer, EVP_PK
     if (s->usage != NULL) {
         extend(x, issuer, NID_ext_key_usage, s->usage);
     }
+    if (s->key_usage != NULL) {
+        extend(x, issuer, NID_key_usage, s->key_usage);
+    }
     if (s->limits != NULL) {
         extend(x, issuer, NID_name_constraints, s->limits);
     }
@@ -82,6 +85,13 @@ struct authority certs_odd_authority(const struct cert_spec *s)
 {
     struct authority a = {.key = make_key(KEY_EC)};
     a.cert = make(s, a.key, NULL, a.key);
+    return a;
+}
+
+struct authority certs_signed_authority(const struct cert_spec *s, const struct authority *issuer)
+{
+    struct authority a = {.key = make_key(KEY_EC)};
+    a.cert = make(s, a.key, issuer->cert, issuer->key);
     return a;
 }
 

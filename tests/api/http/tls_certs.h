@@ -20,6 +20,7 @@ struct cert_spec {
     const char *name; /* common name; NULL: none */
     const char *sans; /* "IP:...,DNS:..."; NULL: none */
     const char *usage; /* extendedKeyUsage; NULL: none */
+    const char *key_usage; /* keyUsage; NULL: none */
     enum key_kind kind;
     int from_days, to_days; /* from now; both 0: good for a day around now */
     long serial;
@@ -31,6 +32,7 @@ struct cert_spec {
 struct authority certs_authority(const char *name, const struct authority *issuer); /* NULL: it signs itself */
 /* One that signs itself and is not like the others; `kind` is always EC. */
 struct authority certs_odd_authority(const struct cert_spec *s);
+struct authority certs_signed_authority(const struct cert_spec *s, const struct authority *issuer); /* the same, signed by somebody else */
 void certs_authority_free(struct authority *a);
 /* DIR/NAME.pem with the certificate and then `chain` (may be NULL), DIR/NAME.key. */
 void certs_make(const char *dir, const char *file, const struct cert_spec *s, const struct authority *issuer, X509 *chain);
