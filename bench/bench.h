@@ -74,6 +74,7 @@ int bench_frame(const struct options *o); /* a framed request body for another l
 int bench_call(const struct options *o);  /* send such a body once and show the status */
 int bench_memory(const struct options *o);
 int bench_probe(const struct options *o); /* puts and gets in turn for some time */
+int bench_floor(const struct options *o); /* of timers, and of the disk below `path`: needs no server */
 int bench_crowd(const struct options *o); /* clients that a server would rather not have, until standard input ends */
 int bench_failover(const struct options *o); /* kill a leader, wait for the next one's first put */
 

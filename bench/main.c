@@ -23,6 +23,8 @@ static const char usage_text[] =
     "  call     send such a body once            --path /service/Method --file\n"
     "  memory   what /proc says of               --pid\n"
     "  probe    a put, a get, a put ...          --seconds\n"
+    "  floor    what this machine itself costs: how late a timer is, and a small write's sync\n"
+    "           below --path DIR (none: timers alone)   --rate --seconds\n"
     "  crowd    clients that no server wants, until standard input ends   --path SCENE\n"
     "                                            --connections --seconds (at most)\n"
     "  failover kill the leader --pid, put through --endpoint HOST:PORT,... --seconds until one "
@@ -40,6 +42,7 @@ static const struct command commands[] = {
     {"compact", bench_compact},   {"range", bench_range}, {"wait", bench_wait},
     {"frame", bench_frame},       {"call", bench_call},   {"memory", bench_memory},
     {"failover", bench_failover}, {"probe", bench_probe}, {"crowd", bench_crowd},
+    {"floor", bench_floor},
 };
 
 enum option_id {
