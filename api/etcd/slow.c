@@ -1,4 +1,5 @@
 /* slow.c - the word about unary calls that take long, with etcd's message and keys. Values do not belong in logs: their sizes stand for them.
+ * A line is put into words only when the log's sampling writes it.
  *
  * Source: etcd-server.md 8. As in etcd, only KV's calls say more than how long they took.
  */
@@ -73,8 +74,9 @@ static void format_time(uint64_t wall_ns, char out[48])
 void etcd_server_ended(void *server, struct grpc_call *c, const struct grpc_end *how)
 {
     struct etcd_server *s = server;
-    bool slow = how->took_ns > s->cfg.slow_unary_ns;
-    if (!slow && !log_enabled(s->cfg.log, LOG_DEBUG)) {
+    static const char msg[] = "request stats";
+    enum log_level level = how->took_ns > s->cfg.slow_unary_ns ? LOG_WARN : LOG_DEBUG;
+    if (!log_take(s->cfg.log, level, msg)) {
         return;
     }
     const char *path = grpc_call_method(c)->path;
@@ -87,10 +89,18 @@ void etcd_server_ended(void *server, struct grpc_call *c, const struct grpc_end 
     }
     format_time(clock_wall_ns(s->cfg.clock) - how->took_ns, start);
     grpc_call_remote(c, remote);
-    LOG_AT(s->cfg.log, slow ? LOG_WARN : LOG_DEBUG, "request stats", F_STR("start time", start), F_NS("time spent", how->took_ns),
-             F_STR("remote", remote[0] == '\0' ? "No remote client info." : remote), F_STR("response type", path), F_INT("request count", st.request_count),
-             F_INT("request size", st.request_size), F_INT("response count", st.response_count), F_INT("response size", st.response_size),
-             F_STR("request content", st.content.data == NULL ? "" : (const char *)st.content.data));
+    const struct log_field fields[] = {
+        F_STR("start time", start),
+        F_NS("time spent", how->took_ns),
+        F_STR("remote", remote[0] == '\0' ? "No remote client info." : remote),
+        F_STR("response type", path),
+        F_INT("request count", st.request_count),
+        F_INT("request size", st.request_size),
+        F_INT("response count", st.response_count),
+        F_INT("response size", st.response_size),
+        F_STR("request content", st.content.data == NULL ? "" : (const char *)st.content.data),
+    };
+    log_write(s->cfg.log, level, __FILE__, __LINE__, msg, fields, ARRAY_LEN(fields));
     bytes_deinit(&st.content);
 }
 
@@ -102,7 +112,11 @@ void slow_read(struct grpc_call *c, const ProtobufCMessage *request, int64_t n, 
     if (s->cfg.slow_apply_ns == 0 || took_ns <= s->cfg.slow_apply_ns) {
         return;
     }
+    static const char msg[] = "apply request took too long";
     counter_add(s->slow_apply, 1);
+    if (!log_take(s->cfg.log, LOG_WARN, msg)) {
+        return;
+    }
     char response[80] = "";
     struct bytes text = {0};
     if (n < 0) {
@@ -119,6 +133,6 @@ void slow_read(struct grpc_call *c, const ProtobufCMessage *request, int64_t n, 
     if (e != OK) {
         fields[n_fields++] = (struct log_field)F_STR("error", err_text(e));
     }
-    log_emit(s->cfg.log, LOG_WARN, __FILE__, __LINE__, "apply request took too long", fields, n_fields);
+    log_write(s->cfg.log, LOG_WARN, __FILE__, __LINE__, msg, fields, n_fields);
     bytes_deinit(&text);
 }
