@@ -74,3 +74,9 @@ ProtobufCBinaryData bench_binary(const void *data, size_t len)
 {
     return (ProtobufCBinaryData){.len = len, .data = (uint8_t *)(uintptr_t)data};
 }
+
+void bench_print_latency(const char *what, const struct histogram *h)
+{
+    printf("%s_p50_us=%.1f %s_p99_us=%.1f %s_max_us=%.1f ", what, (double)histogram_percentile(h, 5000) / 1e3, what,
+           (double)histogram_percentile(h, 9900) / 1e3, what, (double)h->max / 1e3);
+}

@@ -57,6 +57,9 @@ void bench_failed(struct bench *b, const struct client_status *status);
 /* "requests=... seconds=... rate=... mean_us=... p50_us=..." on one line; true without failures. */
 bool bench_print(const struct bench *b, uint64_t units, uint64_t elapsed_ns);
 
+/* "WHAT_p50_us=... WHAT_p99_us=... WHAT_max_us=... ", in the midst of a line. */
+void bench_print_latency(const char *what, const struct histogram *h);
+
 /* The n-th key: "/bench/", zeros, the number; exactly key_bytes long. */
 void bench_key(const struct options *o, uint64_t n, char key[KEY_BYTES_MAX + 1]);
 ProtobufCBinaryData bench_binary(const void *data, size_t len);

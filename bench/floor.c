@@ -42,12 +42,6 @@ static bool write_one(struct floor_file *f)
     return good;
 }
 
-static void print(const char *what, const struct histogram *h)
-{
-    printf("%s_p50_us=%.1f %s_p99_us=%.1f %s_max_us=%.1f ", what, (double)histogram_percentile(h, 5000) / 1e3, what,
-           (double)histogram_percentile(h, 9900) / 1e3, what, (double)h->max / 1e3);
-}
-
 int bench_floor(const struct options *o)
 {
     struct floor_file f = {.fd = -1};
@@ -68,9 +62,9 @@ int bench_floor(const struct options *o)
             histogram_add(sync, bench_now_ns() - awake);
         }
     }
-    print("timer", late);
+    bench_print_latency("timer", late);
     if (f.fd >= 0) {
-        print("sync", sync);
+        bench_print_latency("sync", sync);
         (void)close(f.fd);
     }
     printf("failed=%d\n", good ? 0 : 1);

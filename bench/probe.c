@@ -29,12 +29,6 @@ static void pack(bool put, uint64_t n, struct bytes *out)
     }
 }
 
-static void print(const char *what, const struct histogram *h)
-{
-    printf("%s_p50_us=%.1f %s_p99_us=%.1f %s_max_us=%.1f ", what, (double)histogram_percentile(h, 5000) / 1e3, what,
-           (double)histogram_percentile(h, 9900) / 1e3, what, (double)h->max / 1e3);
-}
-
 int bench_probe(const struct options *o)
 {
     struct bench b;
@@ -60,8 +54,8 @@ int bench_probe(const struct options *o)
             bench_failed(&b, &status);
         }
     }
-    print("put", latency[0]);
-    print("get", latency[1]);
+    bench_print_latency("put", latency[0]);
+    bench_print_latency("get", latency[1]);
     printf("rate=%.1f failed=%llu %s\n", (double)n * 1e9 / (double)(now - start), (unsigned long long)b.n_failed, b.first_failure);
     bool good = e == OK && b.n_failed == 0;
     bytes_deinit(&request);

@@ -17,17 +17,8 @@ static int campaign(struct ctl *ctl, struct session *s)
     Etcdserverpb__RangeResponse *r = session_get(s, p.key);
     print_get(ctl, r);
     etcdserverpb__range_response__free_unpacked(r, NULL);
-    for (;;) {
-        Etcdserverpb__WatchResponse *none = NULL;
-        enum session_news news = session_wait(s, &none);
-        if (news == SESSION_EXPIRED) {
-            ctl_fail(EXIT_ERROR, "elect: session expired");
-        }
-        if (news == SESSION_SIGNAL) {
-            session_delete(s, p.key);
-            return 0;
-        }
-    }
+    session_hold(s, p.key, "elect: session expired");
+    return 0;
 }
 
 /* ---- listening ---- */

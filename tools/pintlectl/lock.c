@@ -57,17 +57,8 @@ static int hold(struct ctl *ctl, struct session *s, const struct session_place *
     }
     print_get(ctl, r);
     etcdserverpb__range_response__free_unpacked(r, NULL);
-    for (;;) {
-        Etcdserverpb__WatchResponse *none = NULL;
-        enum session_news news = session_wait(s, &none);
-        if (news == SESSION_EXPIRED) {
-            ctl_fail(EXIT_ERROR, "session expired");
-        }
-        if (news == SESSION_SIGNAL) {
-            session_delete(s, p->key);
-            return 0;
-        }
-    }
+    session_hold(s, p->key, "session expired");
+    return 0;
 }
 
 int lock_run(struct ctl *ctl)

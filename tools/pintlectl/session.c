@@ -317,3 +317,16 @@ Etcdserverpb__RangeResponse *session_get(struct session *s, const char *key)
     return ctl_call(s->ctl, "/etcdserverpb.KV/Range", &request.base, true,
                     &etcdserverpb__range_response__descriptor, 0, EXIT_ERROR);
 }
+
+void session_hold(struct session *s, const char *key, const char *expired)
+{
+    enum session_news news = SESSION_NONE;
+    while (news != SESSION_SIGNAL) {
+        Etcdserverpb__WatchResponse *none = NULL;
+        news = session_wait(s, &none);
+        if (news == SESSION_EXPIRED) {
+            ctl_fail(EXIT_ERROR, "%s", expired);
+        }
+    }
+    session_delete(s, key);
+}

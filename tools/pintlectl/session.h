@@ -61,6 +61,9 @@ struct session_place session_enter(struct session *s, const char *name, const ch
 /* Wait until no key there is older. false: a signal came first. */
 MUST_CHECK bool session_wait_first(struct session *s, const struct session_place *p);
 void session_delete(struct session *s, const char *key);
+/* Keep `key` until a signal comes, then delete it. The program ends with `expired` when the lease
+ * is lost before that. Nothing is watched. */
+void session_hold(struct session *s, const char *key, const char *expired);
 Etcdserverpb__RangeResponse *session_get(struct session *s, const char *key);
 /* The range of all keys under "name/". */
 struct key_range session_prefix(const struct session *s, const char *name);

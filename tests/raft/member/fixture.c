@@ -587,3 +587,18 @@ void remove_log(struct fixture *f)
         assert_int_equal(f->disk->ops->unlink(f->disk, path, &ec), OK);
     }
 }
+
+static bool nothing(struct member *m, struct member_op *op)
+{
+    (void)m;
+    op->err = OK;
+    return true;
+}
+
+void fixture_turn(struct fixture *f)
+{
+    struct ask a = {.op = {.kind = MEMBER_CALL, .call = nothing}};
+    assert_int_equal(ask_submit(f, &a), OK);
+    assert_int_equal(ask_wait(&a), OK);
+    ask_release(&a);
+}

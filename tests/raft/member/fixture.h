@@ -88,6 +88,7 @@ void fixture_start(struct fixture *f); /* opens, starts, waits until it is ready
 void fixture_close(struct fixture *f); /* stops and closes */
 void fixture_freeze(struct fixture *f); /* from now on only fixture_advance moves the clock */
 void fixture_advance(struct fixture *f, uint64_t ms);
+void fixture_turn(struct fixture *f); /* the member loop has gone around: what was submitted before is on its way */
 bool fixture_wait_ready(struct fixture *f); /* false: failed instead */
 bool fixture_has_failed(struct fixture *f);
 void fixture_wait_failed(struct fixture *f);

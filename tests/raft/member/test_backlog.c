@@ -8,22 +8,6 @@
 
 enum { LARGE = 1000000, N_LARGE = 290, N_SMALL = (int)(MEMBER_APPLY_LAG_MAX + MEMBER_PRIORITY_LAG_MAX) / 2 };
 
-static bool nothing(struct member *m, struct member_op *op)
-{
-    (void)m;
-    op->err = OK;
-    return true;
-}
-
-/* The member loop has gone around: what was submitted before is on its way. */
-static void turn(struct fixture *f)
-{
-    struct ask a = {.op = {.kind = MEMBER_CALL, .call = nothing}};
-    assert_int_equal(ask_submit(f, &a), OK);
-    assert_int_equal(ask_wait(&a), OK);
-    ask_release(&a);
-}
-
 static uint64_t lag(struct fixture *f)
 {
     struct member_status s = member_status(f->m);
@@ -53,11 +37,11 @@ static void revocations_go_first(void **state)
         e = propose_start(&f, &asks[n], &(struct proposal){.kind = PROPOSE_PUT, .key = "a", .value = v});
         n += e == OK ? 1 : 0;
         if (i % 10 == 9) {
-            turn(&f);
+            fixture_turn(&f);
         }
     }
     while (lag(&f) <= MEMBER_APPLY_LAG_MAX) { /* the log takes them meanwhile */
-        turn(&f);
+        fixture_turn(&f);
     }
     assert_true(lag(&f) < MEMBER_PRIORITY_LAG_MAX);
     assert_int_equal(propose_start(&f, &grant, &(struct proposal){.kind = PROPOSE_GRANT, .number = 8, .ttl = 1000}), ERR_TOO_MANY_REQUESTS);

@@ -20,22 +20,6 @@ static enum err held_datasync(struct vfs_file *f, struct err_ctx *ec)
     return inner_ops->datasync(f, ec);
 }
 
-static bool nothing(struct member *m, struct member_op *op)
-{
-    (void)m;
-    op->err = OK;
-    return true;
-}
-
-/* The member loop has gone around. */
-static void turn(struct fixture *f)
-{
-    struct ask a = {.op = {.kind = MEMBER_CALL, .call = nothing}};
-    assert_int_equal(ask_submit(f, &a), OK);
-    assert_int_equal(ask_wait(&a), OK);
-    ask_release(&a);
-}
-
 /* The leader's next entry, committed by the others' logs; until it is applied here. */
 static void append(struct fixture *f, uint64_t after, const struct proposal *p)
 {
@@ -49,7 +33,7 @@ static void append(struct fixture *f, uint64_t after, const struct proposal *p)
     m->entries[0] = (struct raft_entry){.index = after + 1, .term = TERM, .type = RAFT_ENTRY_NORMAL, .data = proposal_encode(p, after)};
     member_receive(f->m, m);
     while (engine_applied_index(f->m->engine) <= after) {
-        turn(f);
+        fixture_turn(f);
     }
 }
 
@@ -61,17 +45,17 @@ static uint64_t stored_after_ms(struct fixture *f, uint64_t last, struct slice l
     append(f, last, &(struct proposal){.kind = PROPOSE_PUT, .key = "a"});
     assert_int_equal(ask_submit(f, &flushed), OK);
     while (!atomic_load(&f->m->flush_waits)) {
-        turn(f);
+        fixture_turn(f);
     }
     append(f, last + 1, &(struct proposal){.kind = PROPOSE_PUT, .key = "a", .value = large});
     for (int i = 0; i < TURNS; i++) { /* the store thread has time to hear of it */
-        turn(f);
+        fixture_turn(f);
     }
     assert_false(ask_answered(&flushed));
     uint64_t since = clock_now_ms(clock_real());
     pthread_mutex_unlock(&log_hold);
     while (engine_pending_bytes(f->m->engine) > 0) {
-        turn(f);
+        fixture_turn(f);
     }
     uint64_t took = clock_now_ms(clock_real()) - since;
     assert_int_equal(ask_wait(&flushed), OK);
