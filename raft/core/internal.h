@@ -36,8 +36,6 @@ enum raft_vote_result raft_quorum_vote(const struct raft_ids *voters, struct raf
 enum raft_vote_result raft_joint_vote(const struct raft_ids *incoming,
                                       const struct raft_ids *outgoing, struct raft_ballots ballots);
 
-bool raft_ids_has(const struct raft_ids *s, uint64_t id);
-void raft_ids_add(struct raft_ids *s, uint64_t id);    /* there is room, or it is in already */
 void raft_ids_remove(struct raft_ids *s, uint64_t id); /* may be absent */
 /* `a` and `b` together. False when they are more than RAFT_MEMBERS_MAX. */
 bool raft_ids_union(const struct raft_ids *a, const struct raft_ids *b, struct raft_ids *out);

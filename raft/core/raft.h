@@ -115,6 +115,8 @@ struct raft_ids {
     size_t n;
     uint64_t id[RAFT_MEMBERS_MAX];
 };
+bool raft_ids_has(const struct raft_ids *s, uint64_t id);
+void raft_ids_add(struct raft_ids *s, uint64_t id); /* there is room, or it is in already */
 
 /* raftpb.ConfState */
 struct raft_conf_state {

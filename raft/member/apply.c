@@ -61,10 +61,8 @@ static bool is_listed(const struct raft_conf_state *c, uint64_t id)
 {
     const struct raft_ids *lists[] = {&c->voters, &c->learners, &c->voters_outgoing, &c->learners_next};
     for (size_t i = 0; i < ARRAY_LEN(lists); i++) {
-        for (size_t k = 0; k < lists[i]->n; k++) {
-            if (lists[i]->id[k] == id) {
-                return true;
-            }
+        if (raft_ids_has(lists[i], id)) {
+            return true;
         }
     }
     return false;

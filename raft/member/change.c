@@ -159,12 +159,7 @@ void transfer_begin(struct member *m, struct member_op *op)
         member_complete(m, op, OK);
         return;
     }
-    const struct raft_ids *voters = &raft_conf(m->raft)->voters;
-    bool listed = false;
-    for (size_t i = 0; i < voters->n; i++) {
-        listed = listed || voters->id[i] == op->target;
-    }
-    if (!listed) {
+    if (!raft_ids_has(&raft_conf(m->raft)->voters, op->target)) {
         member_complete(m, op, ERR_BAD_TRANSFEREE);
         return;
     }

@@ -40,20 +40,11 @@ static void tell_removed(struct member *m)
     }
 }
 
-static bool has(const struct raft_ids *ids, uint64_t id)
-{
-    bool found = false;
-    for (size_t i = 0; i < ids->n; i++) {
-        found = found || ids->id[i] == id;
-    }
-    return found;
-}
-
 static bool majority_knows(const struct member *m, const struct raft_ids *voters)
 {
     size_t n = 0;
     for (size_t i = 0; i < voters->n; i++) {
-        n += has(&m->know_removal, voters->id[i]) ? 1u : 0u;
+        n += raft_ids_has(&m->know_removal, voters->id[i]) ? 1u : 0u;
     }
     return voters->n == 0 || n >= voters->n / 2 + 1;
 }
@@ -70,8 +61,8 @@ static void heard_removed(struct member *m, uint64_t id)
     log_warn(m->cfg.log, "another member says that this one was removed", F_HEX("from", id));
     if (m->leave_by_ms == 0) { /* it may never get the entry that says so */
         tell_removed(m);
-    } else if (!has(&m->know_removal, id) && m->know_removal.n < ARRAY_LEN(m->know_removal.id)) {
-        m->know_removal.id[m->know_removal.n++] = id;
+    } else if (m->know_removal.n < ARRAY_LEN(m->know_removal.id)) {
+        raft_ids_add(&m->know_removal, id);
     }
 }
 

@@ -160,7 +160,7 @@ struct member {
     uint64_t forward_at_ms;
     bool removed_told;
     uint64_t leave_by_ms;       /* the own removal is applied, and those who stay may not know it; 0: no such thing */
-    struct raft_ids know_removal; /* said so, since; in any order */
+    struct raft_ids know_removal; /* said so, since */
 
     bool promoted; /* leases are kept by this member */
     uint64_t lease_scan_at_ms;
